@@ -37,7 +37,8 @@ def test_what_is_no_journal_is_refused_and_left_as_it_was(tmp_path: Path, other:
         path.write_text("my notes, and not a database at all" * 100)
     else:
         if other == "version":
-            Journal(path).close()
+            with Journal(path):
+                pass
         with sqlite3.connect(path) as db:
             db.execute(
                 "CREATE TABLE replies (key TEXT)" if other == "program" else "PRAGMA user_version = 99"
@@ -105,7 +106,7 @@ def test_many_processes_may_create_one_file_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from redraft.jobs.journal import Journal\n"
         "sys.stdin.read(1)\n"
-        "for number in range(20): Journal(Path(sys.argv[1], f'{number}.db')).close()"
+        "for number in range(20):\n    with Journal(Path(sys.argv[1], f'{number}.db')): pass"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     several = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.options import CacheFile, Given, fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import argument, flag, only_ours, switch, tell, write
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.counting import begin_line
@@ -36,7 +36,7 @@ def ask(
         list[str] | None, argument("PROMPT", "The prompt. Text from a pipe is its input.")
     ] = None,
     json: Annotated[bool, switch("Print the chain as one line of JSON.", "--json")] = False,
-    cache: CacheFile = None,
+    cache: Annotated[Path | None, flag("FILE", "Store replies in FILE, and send no request twice.")] = None,
     quiet: Annotated[bool, switch("Print only the best answer.", "--quiet", "-q")] = False,
     steps: Annotated[bool, switch("Show each text and its changes.", "--steps")] = False,
     edit: Annotated[

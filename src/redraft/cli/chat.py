@@ -58,9 +58,9 @@ def chat(flags: Given) -> None:
         try:
             if watching := sys.stdin.isatty() and sys.stdout.isatty():
                 tell("loading the model …")
-            talking = Chat(runner.run(Session.open(settings, stack, wait)), runner)
+            options = runner.run(settings.opened(stack, patience=settings.waiting(tell=wait)))
+            talking = Chat(Session(settings, options, stack), runner, watching)
             if watching:
-                talking.watching = True
                 tell("the model is ready.", f"/help lists the commands; {LEAVING}")
                 read_terminal(talking.do)
             else:
@@ -75,9 +75,9 @@ def chat(flags: Given) -> None:
 class Chat:
     """A conversation in a pipe or on a terminal. A terminal shows each turn while the model writes."""
 
-    def __init__(self, session: Session, runner: asyncio.Runner) -> None:
+    def __init__(self, session: Session, runner: asyncio.Runner, watching: bool) -> None:
         self.session, self.runner = session, runner
-        self.watching, self.status = False, 0
+        self.watching, self.status = watching, 0
 
     def do(self, text: str) -> bool:
         """Answer a question or run a command. Return False if the user leaves."""

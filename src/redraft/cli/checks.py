@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 from redraft.cli.ask import one_text, read_piped
@@ -28,7 +27,7 @@ def checks(
 
     text = one_text(prompt or (), "checks")
     if text in ("", "-"):
-        text = "" if sys.stdin.isatty() else read_piped(beside=False)
+        text = read_piped(beside=False)
     if not text.strip():
         raise UsageError("the prompt is empty.", hint='redraft checks "What is rain, in 20 words?"')
     found = checks_in(whole(text))

@@ -24,8 +24,6 @@ Source = Annotated[
     Path, argument("FILE", "Records of any known shape, as JSON lines or a JSON array; '-' is stdin.")
 ]
 Workers = Annotated[int | None, flag("N", "Number of processes.  [all cores]", "--workers", "-j", min=1)]
-Strict = Annotated[bool, switch("Stop at a record that cannot be read.", "--strict")]
-Force = Annotated[bool, switch("Replace the output if it exists.", "--force")]
 
 
 @dataclass(frozen=True)
@@ -35,19 +33,14 @@ class Flags:
     out: Annotated[Path, setting("FILE", "Where the chains go; '-' is stdout.", "--out", "-o")] = Path("-")
     dropped: Annotated[Path | None, flag("FILE", "Write dropped records to FILE, with reasons.")] = None
     workers: Workers = None
-    strict: Strict = False
-    force: Force = False
+    strict: Annotated[bool, switch("Stop at a record that cannot be read.", "--strict")] = False
+    force: Annotated[bool, switch("Replace the output if it exists.", "--force")] = False
     quiet: Annotated[bool, switch("Show no progress, and no counts at the end.", "--quiet", "-q")] = False
 
     @property
     def options(self) -> DataOptions:
         """Return the options except `out`, as keyword arguments of functions in `redraft.data`."""
         return cast("DataOptions", {name: value for name, value in vars(self).items() if name != "out"})
-
-
-Tokenizer = Annotated[
-    str, setting("REF", "Tokenizer: a folder with tokenizer.json, 'default', a GGUF file …")
-]
 
 
 def import_(
@@ -194,7 +187,9 @@ def merge(
 def split(
     file: Source,
     limit: Annotated[int, setting("N", "Maximum tokens in a piece.", min=1)] = 2048,
-    tokenizer: Tokenizer = "default",
+    tokenizer: Annotated[
+        str, setting("REF", "Tokenizer: a folder with tokenizer.json, 'default', a GGUF file …")
+    ] = "default",
     form: Annotated[
         TrainingFormat, setting(None, "The training format whose tokens are counted.", "--format")
     ] = "selfee",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from redraft.cli.options import Given, fill_in, takes
-from redraft.cli.running import AsJson, RunCode
+from redraft.cli.running import AsJson
 from redraft.cli.shell import argument, flag, only_ours, switch, write
 from redraft.errors import UsageError
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 FLAGS = "redraft.evaluation.diagnosis.options:DiagnoseOptions"
 
-Chains = Annotated[
-    list[Path], argument("CHAINS...", "Chains of redraft eval or answer, or a folder that --tasks wrote.")
-]
-
 
 @takes(FLAGS, repeated="judge")
 def diagnose(
     flags: Given,
-    files: Chains,
+    files: Annotated[
+        list[Path], argument("CHAINS...", "Chains of redraft eval or answer, or a folder that --tasks wrote.")
+    ],
     score: Annotated[list[str] | None, flag("CHECK", "A check that right answers pass; repeatable.")] = None,
     verify: Annotated[bool, switch("Recompute the figures of a folder, or of way.yaml.", "--verify")] = False,
-    run_code: RunCode = False,
+    run_code: Annotated[
+        bool, switch("Let humaneval and mbpp run the model's programs, in a sandbox.", "--run-code")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure the effect of revising on answers, and whether it pays.

@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache, cached_property, update_wrapper
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
@@ -19,8 +18,6 @@ from redraft.cli.shell import flag, tell
 if TYPE_CHECKING:
     from redraft.options import Option, OptionModel
     from redraft.revision.settings import Settings
-
-CacheFile = Annotated[Path | None, flag("FILE", "Store replies in FILE, and send no request twice.")]
 
 Given = Mapping[str, Any]  # the flags that were given, by name
 USUAL = "redraft.options:Flags"  # the options of `ask`, `chat` and `answer`
@@ -32,10 +29,9 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
     from redraft.revision.settings import Settings
 
     model: type[OptionModel] = resolve_name(group)
-    given = {name: value for name, value in flags.items() if value is not None}
     known = model.model_fields.keys() - model.NOT_OF_CONFIG
     below = {name: value for name, value in load_config().defaults.items() if name in known}
-    return Settings.read(model, given, below=below, table="--", tell=tell)
+    return Settings.read(model, flags, below=below, table="--", tell=tell)
 
 
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from redraft.revision.runs.plan import RunResult
 
 Out = Annotated[Path, setting("FILE", "Where the chains go.", "--out", "-o")]
-RunCode = Annotated[
-    bool, switch("Let humaneval and mbpp run the model's programs, in a sandbox.", "--run-code")
-]
 AsJson = Annotated[bool, switch("Print JSON instead of a table.", "--json")]
 ReplacePage = Annotated[bool, switch("Replace the page if it exists.", "--force")]
 

@@ -22,8 +22,7 @@ from redraft.errors import ModelError, OutputError, UsageError
 if sys.platform == "win32":
     from redraft.jobs import windows
 else:
-    with suppress(ImportError):  # some systems have no locks
-        import fcntl
+    import fcntl
 
 _QUIETLY = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")  # without O_NONBLOCK, opening a pipe waits for a writer
 
@@ -130,7 +129,7 @@ def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
         try:
             if sys.platform == "win32":
                 windows.lock(handle, wait=wait, shared=shared)
-            elif "fcntl" in globals():
+            else:
                 kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
                 fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -123,12 +123,8 @@ class Journal(AbstractContextManager["Journal"]):
                 self._db.execute("INSERT OR IGNORE INTO packed SELECT key, reply FROM other.packed")
             self._db.execute("DETACH other")
 
-    def close(self) -> None:
-        """Close the file. Closing twice does no harm."""
-        self._db.close()
-
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._db.close()
 
     async def _sync_all(self) -> None:
         async with self._one_by_one:

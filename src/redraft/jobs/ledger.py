@@ -296,7 +296,6 @@ class Unfinished(AbstractContextManager["Unfinished"]):
                     self.path.unlink()
         if self._lines is not None:
             self._lines.close()
-            self._lines = None
 
     def _read(self) -> Iterator[tuple[str, bytes]]:
         with os.fdopen(open_plain(self.path, os.O_RDONLY), "rb") as file:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache, wraps
 from itertools import takewhile
 from pkgutil import resolve_name
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from redraft.errors import RedraftError, UsageError, crash_of
 
@@ -33,7 +33,6 @@ Group = Literal[
     "redraft.tasks",
     "redraft.commands",
 ]
-GROUPS: tuple[Group, ...] = get_args(Group)
 OWN = "redraft"  # the package whose plugins are built in
 
 KINDS: Mapping[str, str] = {
@@ -168,7 +167,7 @@ def plugins(group: Group) -> Mapping[str, Plugin]:
 def all_plugins() -> list[Plugin]:
     """Return the plugins of all groups."""
     found = _installed(tuple(sys.path))
-    return [plugin for group in GROUPS for plugin in found.get(group, {}).values()]
+    return [plugin for group in KINDS for plugin in found.get(group, {}).values()]
 
 
 def load_all(group: Group, kind: type[T]) -> dict[str, T]:

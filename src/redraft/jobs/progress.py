@@ -211,9 +211,8 @@ class RecordProgress(ProgressLine):
     """The progress of reading records from files, in bytes. The line disappears at the end."""
 
     def __init__(self, total: int | None = None, out: Path | None = None, *, quiet: bool = False) -> None:
-        console = Console(stderr=True)
         shown = sys.stderr.isatty() and not _takes_the_terminal(out)
-        super().__init__(total, quiet=quiet or not shown, transient=True, console=console)
+        super().__init__(total, quiet=quiet or not shown, transient=True)
         self.records = 0  # the number of records read
         self.results: Callable[[], str] = str  # a few words on the results
         self._compared: tuple[int, int] | None = None
@@ -263,7 +262,6 @@ def clock_time(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class RunMessage:
-    """A message for the user, such as a limit that was reached, and an optional hint."""
+    """A message for the user, such as a limit that was reached."""
 
     text: str
-    hint: str | None = None

@@ -258,12 +258,12 @@ def content(file: Path) -> dict[str, Any]:
 def _record(
     provenance: Provenance, source: dict[str, Any] | None, sessions: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    config = _as_json(provenance.config)
+    config = json.loads(json.dumps(provenance.config))
     return {"command": provenance.command, "config": config, "source": source, "sessions": sessions}
 
 
 def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str]:
-    yield from _changed(before, {"command": provenance.command, "config": _as_json(provenance.config)})
+    yield from _changed(before, _record(provenance, None, []))
     yield from _source_differences(before.get("source"), provenance)
 
 
@@ -341,11 +341,6 @@ def _in_words(value: Any) -> str:
         text = str(value)
         text = text if text and not any(map(str.isspace, text)) else json.dumps(text, ensure_ascii=False)
     return text if len(text) <= _BRIEF else text[: _BRIEF - 1] + "…"
-
-
-def _as_json(config: dict[str, Any]) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(json.dumps(config))
-    return record
 
 
 def _session() -> dict[str, Any]:

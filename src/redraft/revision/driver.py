@@ -261,8 +261,6 @@ class Driver:
                 body = {"messages": list(messages), "tools": list(tools)}
             case ops.Continue(prompt=prompt):
                 body = {"prompt": prompt}
-            case None:
-                return {}
         from redraft.engines.remote.wire import estimated_counts
 
         return {"prompt_tokens": estimated_counts(body, 0).prompt, "estimated": True}

@@ -112,7 +112,6 @@ class Watch:
 
     def __init__(self, promise: Promise, recipe: str) -> None:
         self.promise, self.recipe = promise, recipe
-        self.least, self.checks = promise.right, promise.checks
         self.count = self.passed = 0
         self.broken = self.strange = False
         self._file: Path | None = None
@@ -130,10 +129,10 @@ class Watch:
         if changed:
             which = changed.replace("checks", "check")
             return f"the promise of {self.recipe} does not cover answers with another {which}."
-        if not (new := types.difference(self.checks)) and (types or not self.checks):
+        if not (new := types.difference(self.promise.checks)) and (types or not self.promise.checks):
             return ""
         which = f"with the check {min(new)}" if types else "without checks"
-        its = ", ".join(self.checks) or "none, as in redraft eval"
+        its = ", ".join(self.promise.checks) or "none, as in redraft eval"
         return f"the promise of {self.recipe} does not cover answers {which}. Covered checks: {its}."
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
@@ -169,7 +168,7 @@ class Watch:
             self._file, said = None, f"cannot store the counts for the promise of {self.recipe}: {error}"
         if not self.broken:
             return said
-        least, found = f"{self.least * 100:.1f} %", f"{self.passed:,} of {self.count:,}"
+        least, found = f"{self.promise.right * 100:.1f} %", f"{self.passed:,} of {self.count:,}"
         return (
             f"{self.recipe} promises that at least {least} of answers pass, but {found} do. "
             + "From now on, each prompt gets one answer. " * bool(self.instead)
@@ -180,6 +179,6 @@ class Watch:
         for passed in () if self.broken else answers:
             self.count, self.passed = self.count + 1, self.passed + passed
             failed = self.count - self.passed
-            gain = 1 / (1 - self.least) - 1 if self.least < 1 else math.inf
+            gain = 1 / (1 - self.promise.right) - 1 if self.promise.right < 1 else math.inf
             wealth = (self.passed * math.log1p(-bet) + failed * math.log1p(bet * gain) for bet in _BETS)
             self.broken = failed > 0 and max(wealth) - math.log(len(_BETS)) > -math.log(_ERROR)

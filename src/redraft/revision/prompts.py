@@ -55,8 +55,6 @@ PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found
 `{verdict}`, a criticism. `gold` is a right answer for the critic. Paragraphs with an empty `found` or `gold`
 are left out. `prompt` is the text of the prompt. `verdict` says how to state the verdict."""
 
-_MAY_BE_EMPTY = ("found", "gold")
-
 VERDICTS = ("Revision is needed", "Revision is not needed")
 """The phrases in which a criticism has to give its verdict."""
 
@@ -140,7 +138,7 @@ def _check_template(name: str, template: Any) -> None:
 def filled(template: str, *, found: str, prompt: str, gold: str = "", verdict: str = "") -> str:
     """Fill in a template. A paragraph with an empty `{found}` or `{gold}` is dropped."""
     texts = {"found": found, "prompt": prompt, "gold": gold, "verdict": verdict}
-    empty = {name for name in _MAY_BE_EMPTY if not texts[name]}
+    empty = {name for name in ("found", "gold") if not texts[name]}
     kept = [paragraph for paragraph in _BLANK.split(template.strip()) if not empty & _places(paragraph)]
     return "\n\n".join(kept).format(**texts)
 

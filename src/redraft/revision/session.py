@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from redraft.chain import Chain, Prompt, is_blank, write_jsonl
 from redraft.errors import UsageError
@@ -87,13 +87,6 @@ class Session:
     talk: Conversation = field(default_factory=Conversation)
     # Files that `save` wrote and may replace.
     saved: set[Path] = field(default_factory=set)
-
-    @classmethod
-    async def open(
-        cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
-    ) -> Self:
-        """Open the models. Call `wait` with the reason of each wait for a server, and with "" afterwards."""
-        return cls(settings, await settings.opened(stack, patience=settings.waiting(tell=wait)), stack)
 
     def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
         """Make the chain of a turn, and yield its events. The caller must add the chain to `talk`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from redraft.chain import Prompt, is_blank
+from redraft.chain import Prompt
 from redraft.checks.base import Check, Prefixed, ask_no_more, form_of, outcome_of, prefix_of
 from redraft.engines.steering.form import Form
 from redraft.jobs.signals import in_daemon_thread
@@ -37,8 +37,6 @@ class Watch:
             return False
         self._next = len(self._text) + max(len(self._text) // SHARE, FIRST)
         text = self._text.lstrip()
-        if is_blank(text):
-            return False
         found = await _first(self._checks, "prefix", lambda check: prefix_of(check, text) == "lost", SECONDS)
         if found is None:
             return False

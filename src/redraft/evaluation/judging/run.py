@@ -86,7 +86,7 @@ class JudgeRun:
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
-        self.plan.check(self.settings, "review")
+        self.plan.check(self.settings)
         way, pairs = self.settings.get("way"), len(self.answers) != 1
         if way and (way == "grades") == pairs:
             wanted = "the answers of one model" if way == "grades" else "the answers of two models"

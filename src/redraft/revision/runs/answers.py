@@ -199,8 +199,6 @@ class AnswerRun:
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
         """Return the options for a record: the run's checks, followed by the record's checks."""
-        if not self.must_pass:
-            return {}
         try:
             return {"checks": (*self._checks, *checks_in(record))}
         except CheckSyntaxError as error:
@@ -240,7 +238,7 @@ class AnswerRun:
         self.source = here(self.source)
         self.prepare()
         options = self.settings.options()
-        self.plan.check(self.settings, "chain", source=self.source)
+        self.plan.check(self.settings, source=self.source)
         self.plan.check_engines(options)
         verify, given = self.settings.get("verify"), self.settings.get("check") or ()
         self.summary.should_pass = lambda chain: bool(

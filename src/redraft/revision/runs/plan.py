@@ -174,7 +174,7 @@ class RunPlan:
             "on_progress": self.on_event,
         }
 
-    def check(self, settings: Settings, item: str, **inputs: Path | None) -> None:
+    def check(self, settings: Settings, **inputs: Path | None) -> None:
         """Raise `UsageError` for faults that can be found before a file or a model is opened."""
         settings.waiting()
         if self.batch and not any("://" in reference for reference in settings.references().values()):
@@ -185,9 +185,6 @@ class RunPlan:
                 "--batch and --budget-seconds were given, but a batch may take a day.",
                 hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
             )
-        if self.parallel < 1:
-            hint = f"Set it to 1 or more {item}s at once."
-            raise UsageError(f"parallel is {self.parallel}, but must be at least 1.", hint=hint)
         not_an_input({"-o": self.out}, filter(None, inputs.values()))
         taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
         if self.cache and self.cache.resolve() in taken:

@@ -164,7 +164,7 @@ class InstructionRun:
         options = self.options
         if options.model == "default" and self.engine is None:
             self.plan.say("The default model is too small to write tasks. Name another: --model")
-        self.plan.check(self.settings, "call", seeds=Path(options.seeds) if options.seeds else None)
+        self.plan.check(self.settings, seeds=Path(options.seeds) if options.seeds else None)
         if options.batch and options.way == "self-instruct":
             why = "requests need earlier replies, so a large set would take a thousand batches"
             hint = "Leave out --batch, or use --way alpaca."
