@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, fields, replace
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pydantic import TypeAdapter
@@ -244,7 +244,11 @@ class JournaledEngine(WrappedEngine):
             raise
 
 
-_deltas_of = cache(partial(TypeAdapter[tuple[Delta, ...]], tuple[Delta, ...]))
+@cache
+def _deltas_of() -> TypeAdapter[tuple[Delta, ...]]:
+    return TypeAdapter(tuple[Delta, ...])
+
+
 _FIELDS = {field.name for field in fields(Delta)}
 
 
