@@ -287,7 +287,7 @@ class InstructionRun:
                 extra_body={"presence_penalty": _PRESENCE_PENALTY} if penalty else None,
             ),
             pool=self._pool,
-            shipped=self._seeds.tasks if self._seeds.shipped else tasks.read_seeds(None).tasks,
+            shipped=tasks.read_seeds(None).tasks,
             teacher=teacher,
             rejects=rejects,
             commits=Turns(session.done),
