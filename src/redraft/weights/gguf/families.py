@@ -49,8 +49,6 @@ Array = TypeVar("Array", "np.ndarray[Any, Any]", torch.Tensor)
 
 Shape = tuple[int, ...]
 
-COMPUTED = ".rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it from config.json.
-
 LEAST, MOST = 1e-37, 1e37  # the range in which float32 has its full precision
 
 MOST_TOKENS = 1 << 31

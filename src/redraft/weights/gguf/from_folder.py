@@ -28,7 +28,7 @@ from redraft.weights.gguf import families
 from redraft.weights.gguf import quant as ggml
 from redraft.weights.gguf.quant import Kind
 from redraft.weights.gguf.reader import is_gguf, read_header
-from redraft.weights.header import FLOATS, TensorInfo
+from redraft.weights.header import COMPUTED, FLOATS, TensorInfo
 from redraft.weights.lora.adapter import refuse_adapter
 from redraft.weights.losses import Losses, not_finite
 from redraft.weights.output import BY_DEFAULT, FileWriter, Progress, Run, new_file
@@ -116,7 +116,7 @@ def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
 def _plan(checkpoint: Checkpoint, numbers: keys.ModelNumbers, quant: Kind) -> list[Part]:
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
-        if name.endswith(families.COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
+        if name.endswith(COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
             continue
         if tensor.dtype not in FLOATS:
             raise ModelError(
