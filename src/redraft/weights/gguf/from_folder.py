@@ -35,7 +35,6 @@ from redraft.weights.output import BY_DEFAULT, FileWriter, Progress, Run, new_fi
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
 
 ROPE_FACTORS = "rope_freqs.weight"
-_SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _write(
         if part is not written:
             ggml.pad(file)
         written = part
-        if _SAME.get(part.source.dtype) == part.kind:
+        if part.source.dtype == part.kind.name:
             losses.count(part.source.name, values, values)
             file.write(values)
         else:
