@@ -249,7 +249,7 @@ TITLES = {
     "JudgeFileOptions": "A file of answers to judge",
     "ChainFlags": "A teacher",
     "ChainOptions": "A file of chains to make",
-    "TaskOptions": "Instructions to make",
+    "TaskFlags": "Instructions to make",
     "InstructionOptions": "A file of instructions to make",
     "train RunOptions": "Any training",
     "LossOptions": "Training on given data",

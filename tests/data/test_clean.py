@@ -10,14 +10,14 @@ import pytest
 
 import redraft
 from redraft.chain.read.records import RawRecord
-from redraft.data.clean import Cleaned, clean_chain
+from redraft.data.clean import clean_chain
 from redraft.data.clean_rules import USUAL, RuleSettings
 from redraft.data.output import Drop
 from redraft.errors import MissingExtra, OutputError, UsageError
 from tests.cli.verbs import write
 
 
-def clean(record: Any) -> Cleaned | Drop:
+def clean(record: Any) -> tuple[bytes, bool] | Drop:
     chain = RawRecord("a:7", "a", 6, json.dumps(record).encode()).chain()
     return clean_chain(chain, "a:7", names=USUAL.rules, settings=RuleSettings())
 

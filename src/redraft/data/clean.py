@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, Unpack
 
 from redraft.chain import Chain
 from redraft.checks.language import BY_NAME, LANGUAGES, Language
@@ -58,9 +58,9 @@ def clean(
     work = partial(clean_chain, names=plan.rules, settings=plan.settings)
     lines, left = run.lines(source), 0
     with writing(run.provenance("data clean", source, **config), run) as output:
-        for cleaned in output.passing(output.spread(work, lines)):
-            output.sink.write(cleaned.line)
-            left += cleaned.has_html
+        for line, has_html in output.passing(output.spread(work, lines)):
+            output.sink.write(line)
+            left += has_html
     output.tell_counts()
     if left and "html" in plan.rules:
         text = f"HTML is left in {counted(left, 'record')}."
@@ -120,15 +120,10 @@ def _known(
     return frozenset(names)
 
 
-class Cleaned(NamedTuple):
-    """A cleaned chain as a line of JSON with a line feed."""
-
-    line: bytes
-    has_html: bool  # whether the texts still contain HTML outside code blocks
-
-
-def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings) -> Cleaned | Drop:
-    """Apply the named rules in the order of `RULES`. Return a `Drop` if a rule rejects the chain."""
+def clean_chain(
+    chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings
+) -> tuple[bytes, bool] | Drop:
+    """Apply the named rules in order. Return a `Drop`, or the line of JSON and whether HTML is left in it."""
     cleaned, turns = chain, answered_turns(chain)
     for rule in (rule for rule in RULES if rule.name in names):
         outcome = rule.apply(cleaned, turns, settings)
@@ -138,4 +133,4 @@ def clean_chain(chain: Chain, where: str, *, names: frozenset[str], settings: Ru
     data = cleaned.to_json().encode() + b"\n"
     # Most records contain no end tag, and searching for one is much faster than collecting the texts.
     texts = spoken_texts(cleaned) if b"</" in data else ()
-    return Cleaned(data, any(has_tags(text) for _, text in texts))
+    return data, any(has_tags(text) for _, text in texts)

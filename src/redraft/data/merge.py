@@ -31,7 +31,7 @@ from redraft.chain import Chain, meta_of
 from redraft.chain.documents import shipped_recipes, text_of_settings, yaml_of
 from redraft.chain.read.files import to_line
 from redraft.chain.read.records import Ids, RawRecord, raw_records
-from redraft.data.output import UNREADABLE, DataOptions, DataOutput, DataRun, Drop, Dropped, writing
+from redraft.data.output import DataOptions, DataOutput, DataRun, Drop, Dropped, unread, writing
 from redraft.errors import RecordError, UsageError
 from redraft.jobs.counting import counted, tell
 from redraft.jobs.licences import MOST_ORIGINS, UNKNOWN, Source, clash, ids_of, licence_in, remark, rest_of
@@ -345,8 +345,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
     try:
         chain = job.line.chain()
     except RecordError as error:
-        drop = Drop(UNREADABLE, error.message, job.line.where, record=job.line.data)
-        return Undrawable(job.at, job.number, drop, error)
+        return Undrawable(job.at, job.number, unread(error, job.line.where, job.line.data), error)
     origin, per = _origin(chain, job), job.part.per
     group = ""
     if per is not None:  # from the source, else the origin, else `meta`

@@ -23,7 +23,7 @@ from statistics import fmean
 from textwrap import wrap
 from typing import Any, Literal
 
-from redraft.chain import Chain, Feedback
+from redraft.chain import Chain, Feedback, meta_of
 from redraft.chain.documents import yaml_of
 from redraft.chain.read.files import name_of
 from redraft.chain.read.records import RawRecord, raw_records
@@ -37,7 +37,7 @@ from redraft.data.texts import GOLD_LENGTH, generated, is_answered, leaking, tex
 from redraft.data.words import normalised
 from redraft.jobs.counting import counted
 from redraft.jobs.ids import digest_of
-from redraft.jobs.licences import UNKNOWN, forbids_commerce, licence_in
+from redraft.jobs.licences import UNKNOWN, forbids_commerce, origin_of
 from redraft.jobs.parallel import spread
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
@@ -100,12 +100,13 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _
     """Add a record to a summary. `source` is the data set, unless the record names a data set."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
-    origin = chain.meta.get("origin")
-    licence, query = licence_in(origin), text_of(chain, "query")
+    own_set = meta_of(chain, "source").get("dataset")
+    dataset, licence = origin_of(chain.meta, own_set if isinstance(own_set, str) and own_set else source)
+    query = text_of(chain, "query")
     answer = turns[-1].text if len(turns) > len(asked) else ""
     summary.totals["records"] += 1
     summary.tables["turns"][len(turns)] += 1
-    summary.name("sources", _dataset(origin) or _dataset(chain.meta.get("source")) or source)
+    summary.name("sources", dataset)
     summary.name("licences", licence)
     summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
     for hashes, text in ((summary.queries, query), (summary.texts, text_of(chain, "all"))):
@@ -142,11 +143,6 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _
     ):
         if found:
             summary.warn(about, where)
-
-
-def _dataset(value: Any) -> str:
-    found = value.get("dataset") if isinstance(value, dict) else None
-    return found.strip() if isinstance(found, str) else ""
 
 
 def _note_answers(summary: DataSummary, chain: Chain, best: str, where: str) -> None:

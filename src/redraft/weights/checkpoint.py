@@ -271,7 +271,9 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     for name in sorted(checkpoint.tensors):
         tensor = checkpoint.tensors[name]
         digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\0".encode())
-        for start in places(tensor):
+        # Evenly spread samples, by the index of their first element.
+        last = max(tensor.count - SAMPLE, 0)
+        for start in sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)}):
             digest.update(raw_bytes(checkpoint.read(name, start, min(start + SAMPLE, tensor.count))))
     return digest.hexdigest()
 
@@ -293,12 +295,6 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
 def dtypes_of(checkpoint: Checkpoint) -> str:
     """Return the distinct dtypes of all tensors, sorted and separated by spaces."""
     return " ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
-
-
-def places(tensor: header.TensorInfo) -> Iterator[int]:
-    """Yield the index of the first element of each sample. Samples are spread evenly over a tensor."""
-    last = max(tensor.count - SAMPLE, 0)
-    yield from sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:

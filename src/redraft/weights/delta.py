@@ -39,7 +39,7 @@ from redraft.weights.folder import (
     same_layout,
     set_dtype,
 )
-from redraft.weights.header import AGAIN, FLAGS, FLOATS, by, dtype_size, torch_dtype
+from redraft.weights.header import AGAIN, COMPUTED, FLAGS, FLOATS, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
 from redraft.weights.losses import Say
 from redraft.weights.output import BY_DEFAULT, Run, Shard, new_folder
@@ -56,8 +56,6 @@ _CODES = ("BOOL", "F8_E4M3", "F8_E5M2")
 _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """A function such as `torch.Tensor.add_`, which changes and returns its first argument."""
-
-_COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it themselves.
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def apply(
         raise UsageError(f"{base} is a delta, not a model.", hint="Type: redraft weights apply BASE DELTA")
     inputs = {"base": describe(ours), "delta": describe(theirs)}
     if KEY not in theirs.metadata:
-        unlike = {name for name in theirs.tensors if name.endswith(_COMPUTED)} - ours.tensors.keys()
+        unlike = {name for name in theirs.tensors if name.endswith(COMPUTED)} - ours.tensors.keys()
         theirs = replace(theirs, tensors={n: each for n, each in theirs.tensors.items() if n not in unlike})
     recipe = _found_recipe(ours, theirs, inputs["base"]["fingerprint"], vocab, run.tell)
     if not recipe.exact:
@@ -261,7 +259,7 @@ def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collect
             raise _other_architecture(base, other, role, why)
     for one, two in ((base, other), (other, base)):
         lacking = [name for name in one.tensors if name not in two.tensors and name not in whole]
-        if lacking := [name for name in lacking if not name.endswith(_COMPUTED)]:
+        if lacking := [name for name in lacking if not name.endswith(COMPUTED)]:
             why = f"{two.path} lacks {counted(len(lacking), 'tensor')}, such as {lacking[0]!r:.120}"
             raise _other_architecture(base, other, role, why)
 

@@ -29,6 +29,7 @@ MAX_VALUES = 1 << 22
 
 MAX_DIMENSIONS = 64
 
+COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it from config.json.
 DELTA = "redraft.delta"  # the metadata key that holds the recipe of a delta
 
 AGAIN = "The file is damaged or incomplete: download it again."

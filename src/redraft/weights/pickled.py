@@ -77,7 +77,7 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
 
 
 def _check_records(path: Path) -> None:
-    names = set()
+    sizes: dict[str, int] = {}
     with zipfile.ZipFile(path) as file:
         for record in file.infolist():
             if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
@@ -85,12 +85,11 @@ def _check_records(path: Path) -> None:
                 raise ModelError(message, hint="Save it with torch.save.")
             if record.flag_bits & 1:  # PKWARE, APPNOTE 4.4.4
                 raise ModelError(f"{path} is encrypted.", hint="Unpack it with its password first.")
-            if record.filename in names:
+            if record.filename in sizes:
                 raise ModelError(f"{path} contains the record {record.filename!r:.80} twice.", hint=AGAIN)
-            names.add(record.filename)
+            sizes[record.filename] = record.file_size
             if record.header_offset + record.file_size > path.stat().st_size:
                 raise ModelError(f"{path} ends inside the record {record.filename!r:.80}.", hint=AGAIN)
-        sizes = {record.filename: record.file_size for record in file.infolist()}
         data = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl")
         with file.open(data) as pickled_data:
             scan = _Scan(pickled_data)

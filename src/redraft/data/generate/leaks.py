@@ -12,8 +12,7 @@ from typing import Literal, NamedTuple
 
 from redraft.chain import Chain
 from redraft.chain.texts import is_refusal
-
-_LEAST = 8  # fewest characters of a gold text to search for: `42` occurs in many texts by chance
+from redraft.data.texts import GOLD_LENGTH
 
 PART = 30
 """Fewest characters of a quote from a longer text. In SelFee's chains, quotes this long are copied code."""
@@ -28,7 +27,7 @@ class Marked(NamedTuple):
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
     """Yield feedback with gold text that the judged answer lacks, and later answers with the same text."""
-    long = (gold for gold in map(str.strip, golds) if len(gold) >= _LEAST)
+    long = (gold for gold in map(str.strip, golds) if len(gold) >= GOLD_LENGTH)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
     for index, step in enumerate(chain.steps if quotes else ()):

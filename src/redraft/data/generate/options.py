@@ -45,8 +45,8 @@ _TASKS = "Tasks"  # the heading of the flags that say what to generate
 SIMILAR = 0.7  # the ROUGE-L F of Alpaca and Self-Instruct above which an instruction is not new
 
 
-class TaskOptions(options.ServerOptions, options.MachineOptions):
-    """The options of `generate instructions` except the model."""
+class TaskFlags(options.ModelOption, options.ServerOptions, options.MachineOptions):
+    """The options of `generate instructions` that a recipe may set."""
 
     way: Way = option(
         "how to ask: alpaca for a list of tasks at once; self-instruct for instructions, then their kind, "
@@ -77,10 +77,6 @@ class TaskOptions(options.ServerOptions, options.MachineOptions):
     price: str | None = option(
         "price in USD per million tokens, used if the config file has none", SERVER, "IN,OUT[,CACHED]"
     )
-
-
-class TaskFlags(options.ModelOption, TaskOptions):
-    """The options of `generate instructions` that a recipe may set."""
 
 
 class InstructionOptions(RunOptions, TaskFlags):

@@ -191,7 +191,6 @@ class Grade(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
-    review_id: int | str = ""
     question_id: int | str
     model: str
     answer_id: int | str = ""

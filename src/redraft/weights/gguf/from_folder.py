@@ -28,14 +28,13 @@ from redraft.weights.gguf import families
 from redraft.weights.gguf import quant as ggml
 from redraft.weights.gguf.quant import Kind
 from redraft.weights.gguf.reader import is_gguf, read_header
-from redraft.weights.header import FLOATS, TensorInfo
+from redraft.weights.header import COMPUTED, FLOATS, TensorInfo
 from redraft.weights.lora.adapter import refuse_adapter
 from redraft.weights.losses import Losses, not_finite
 from redraft.weights.output import BY_DEFAULT, FileWriter, Progress, Run, new_file
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
 
 ROPE_FACTORS = "rope_freqs.weight"
-_SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def values_of(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
 def _plan(checkpoint: Checkpoint, numbers: keys.ModelNumbers, quant: Kind) -> list[Part]:
     found: dict[str, TensorInfo] = {}
     for name, tensor in checkpoint.tensors.items():
-        if name.endswith(families.COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
+        if name.endswith(COMPUTED) or (numbers.sizes.tied and name == "lm_head.weight"):
             continue
         if tensor.dtype not in FLOATS:
             raise ModelError(
@@ -159,7 +158,7 @@ def _write(
         if part is not written:
             ggml.pad(file)
         written = part
-        if _SAME.get(part.source.dtype) == part.kind:
+        if part.source.dtype == part.kind.name:
             losses.count(part.source.name, values, values)
             file.write(values)
         else:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redraft.errors import ModelError
+from redraft.weights.checkpoint import read_small
 from redraft.weights.header import AGAIN
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -53,11 +54,7 @@ class SentencePiece:
 def read_sentencepiece(path: Path) -> SentencePiece:
     """Read a SentencePiece model of the type BPE."""
     try:
-        from redraft.weights.checkpoint import read_small
-
         return _model(path, read_small(path))
-    except FileNotFoundError:
-        raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
     except (ValueError, IndexError, TypeError, struct.error) as error:
         raise ModelError(f"{path} is not a sound SentencePiece model: {error}.", hint=AGAIN) from None
 

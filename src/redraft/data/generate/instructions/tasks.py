@@ -101,7 +101,6 @@ class Seeds:
     tasks: tuple[Task, ...]  # tasks with different instructions
     repeats: int  # number of tasks left out because they repeat an instruction
     digest: str  # the SHA-256 of the file
-    shipped: bool = False  # whether these are the shipped seeds
     origin: dict[str, Any] | None = None  # `meta.origin` of the generated tasks, if a seed has a licence
 
 
@@ -129,7 +128,7 @@ def read_seeds(path: Path | None) -> Seeds:
         raise UsageError(message, hint="Add tasks of your own, or leave out --seeds to use the shipped ones.")
     digest, known = hashlib.sha256(source.read_bytes()).hexdigest(), licences - {UNKNOWN}
     origin = {"dataset": f"made from {source.name}", "licence": sorted(licences)} if known else None
-    return Seeds(tuple(found.values()), total - len(found), digest, shipped=path is None, origin=origin)
+    return Seeds(tuple(found.values()), total - len(found), digest, origin)
 
 
 def task_of(chain: Chain) -> Task:
