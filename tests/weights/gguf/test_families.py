@@ -109,7 +109,7 @@ SOUND: dict[str, Any] = {
 }  # fmt: skip
 _MORE = "num_key_value_heads head_dim hidden_act rms_norm_eps tie_word_embeddings attention_bias mlp_bias"
 _MORE += " rope_theta rope_scaling rope_parameters partial_rotary_factor sliding_window use_sliding_window"
-KEYS = [*SOUND, *_MORE.split(), "quantization_config"]
+KEYS = [*SOUND, *_MORE.split(), "quantization_config", "num_experts", "text_config"]
 ROPE_KEYS = ["rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor"]
 ROPE_KEYS.append("original_max_position_embeddings")
 odd = (

@@ -287,6 +287,8 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
     [
         ({"architectures": ["GPTNeoXForCausalLM"]}, "architecture 'GPTNeoXForCausalLM' cannot be converted"),
         ({"architectures": "LlamaForCausalLM", "model_type": None}, "the architecture None"),
+        ({"vision_config": {"x": 1}}, "a model of several parts (config.json has vision_config)"),
+        ({"num_local_experts": 8}, "a mixture of experts"),
         ({"quantization_config": {"quant_method": "awq"}}, "is quantised ('awq'): it contains codes, not"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"num_hidden_layers": None}, "config.json does not set num_hidden_layers."),

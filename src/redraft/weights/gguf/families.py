@@ -75,6 +75,8 @@ QWEN2 = Family("Qwen2ForCausalLM", "qwen2", "qwen2", bias=True)
 QWEN3 = Family("Qwen3ForCausalLM", "qwen3", "qwen3", head_norm=True)
 FAMILIES = (LLAMA, MISTRAL, QWEN2, QWEN3)
 _OLD = {"LLaMAForCausalLM": LLAMA}  # the spelling of the first conversions to Hugging Face's format
+_NESTED = ("text_config", "vision_config", "audio_config")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
@@ -85,8 +87,13 @@ def family_of(config: Mapping[str, Any]) -> Family:
     by_type = {family.model_type: family for family in FAMILIES}
     found = known.get(str(first)) if first is not None else by_type.get(str(config.get("model_type")))
     if found is None:
-        what = f"the architecture {first or config.get('model_type')!r:.80} cannot be converted to GGUF"
-        raise ModelError(f"{what}; Llama, Mistral, Qwen2 and Qwen3 can.", hint=OTHER_TOOL)
+        raise _refused(f"the architecture {first or config.get('model_type')!r:.80}")
+    for key in _EXPERTS:
+        if config.get(key):
+            raise _refused(f"a mixture of experts ({key} is {config[key]!r:.20})")
+    for key in _NESTED:
+        if config.get(key):
+            raise _refused(f"a model of several parts (config.json has {key})")
     return found
 
 
@@ -141,6 +148,11 @@ def _renamed(
         return f"{top[module]}.{kind}" if module in top else None
     number, within = found.groups()
     return f"{prefix}.{number}.{inside[within]}.{kind}" if within in inside else None
+
+
+def _refused(what: str) -> ModelError:
+    can = "Llama, Mistral, Qwen2 and Qwen3 can"
+    return ModelError(f"{what} cannot be converted to GGUF; {can}.", hint=OTHER_TOOL)
 
 
 @dataclass(frozen=True)
