@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -40,8 +39,6 @@ SPECULATES_UP_TO = 4
 """Speculative decoding is on by default for at most this many streams. With eight streams, speculation slows
 down new texts, and hardly speeds up revisions that copy (benchmarks/RESULTS.md)."""
 
-TURN = 16  # tokens after which a reply pauses if requests with other adapters wait
-LONGEST_WAIT = 10.0  # seconds; then llama.cpp gets the request, because the reader of another may be slow
 CALLS = (1, 4, 16)  # limits on the number of required calls; the model picks one. Fewer calls may be longer
 
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
@@ -68,8 +65,6 @@ class Child(ModelProcess):
     hint = "Check the file's sha256, or try a smaller --ctx or --gpu-layers 0."
 
     def _opened(self, reply: Mapping[str, Any]) -> None:
-        self.waiting: deque[tuple[object, asyncio.Event]] = deque()  # the adapters of requests
-        self._running: list[tuple[object, asyncio.Event]] = []
         address = urlsplit(reply["address"])
         self._host, self._port = str(address.hostname), int(address.port or 0)
 
@@ -84,33 +79,13 @@ class Child(ModelProcess):
 
     async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Send JSON and yield the objects of the event stream. Closing the stream cancels the request."""
-        async with self._turn(body.get("lora")), self._exchange(path, body) as reader:
+        async with self._exchange(path, body) as reader:
             rest = b""
             while piece := await _chunk(reader):
                 *events, rest = (rest + piece).split(b"\n\n")
                 for event in events:
                     if event.startswith(b"data: {"):
                         yield json.loads(event[6:])
-
-    @asynccontextmanager
-    async def _turn(self, adapters: object) -> AsyncIterator[None]:
-        """Wait for requests with other adapters. llama.cpp itself would finish its lowest slot first."""
-        mine = (adapters, asyncio.Event())
-        self.waiting.append(mine)
-        self._admit()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_WAIT):
-                    await mine[1].wait()
-            yield
-        finally:
-            (self.waiting if mine in self.waiting else self._running).remove(mine)
-            self._admit()
-
-    def _admit(self) -> None:
-        while self.waiting and (not self._running or self._running[0][0] == self.waiting[0][0]):
-            self._running.append(self.waiting.popleft())
-            self._running[-1][1].set()
 
     @asynccontextmanager
     async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
@@ -329,8 +304,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
             request |= {"grammar": value(schema)} if sampling.begun else {"json_schema": schema}
         elif sampling.form is not None:
             request["grammar"] = lark(sampling.form, stop)
-        fixed = {"grammar", "json_schema", *(["seed"] if sampling.temperature else [])}  # cannot be resumed
-        pauses, spent, held = fixed.isdisjoint(request), 0, list[Delta]()
+        held: list[Delta] = []
         try:
             async with (
                 aclosing(child.events("/completion", request)) as events,
@@ -338,17 +312,12 @@ class LlamaCppEngine(ProcessEngine[Child]):
             ):
                 async for delta in deltas:
                     held.append(delta)
-                    spent += len(delta.tokens)
-                    if delta.finish:  # the turn ends before the last delta is read
-                        break
-                    while delta.text and held:
-                        yield held.pop(0)
-                    if pauses and spent >= TURN and child.waiting and not held:
-                        return  # `_continue` goes on in the next turn
+                    if delta.text or delta.finish:
+                        for each in held:
+                            yield each
+                        held.clear()
         except ChildRefusal as refusal:
             raise self._refused(refusal) from None
-        for each in held:
-            yield each
 
     def _request(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
         scales = {"lora": self._scales[sampling.role]} if self._scales else {}
