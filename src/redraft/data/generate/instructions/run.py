@@ -146,6 +146,12 @@ class InstructionRun:
         settings = settings.over(**lacking)
         return cls(settings, RunPlan.of(output, settings, journal=True))
 
+    @property
+    def options(self) -> InstructionOptions:
+        """The options of the run."""
+        values: InstructionOptions = self.settings.values
+        return values
+
     def run(self) -> Generated:
         """Generate instructions until there are enough. In the main thread, signals end the run."""
         return self._result(self._job().run(self._start))
@@ -155,7 +161,7 @@ class InstructionRun:
         return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
-        options: InstructionOptions = self.settings.values
+        options = self.options
         if options.model == "default" and self.engine is None:
             self.plan.say("The default model is too small to write tasks. Name another: --model")
         self.plan.check(self.settings, seeds=Path(options.seeds) if options.seeds else None)
@@ -171,8 +177,7 @@ class InstructionRun:
 
     def _job(self) -> Job[Request]:
         self._check()
-        options: InstructionOptions = self.settings.values
-        path = options.seeds
+        options, path = self.options, self.options.seeds
         self._seeds = tasks.read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.plan.quiet:
             self.plan.say(f"repeated seeds in {path} are left out: {self._seeds.repeats:,}.")
@@ -233,7 +238,7 @@ class InstructionRun:
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
-        with Rejects(self.plan.out, session.done, complete=len(self._found) >= self._pool.wanted) as rejects:
+        with Rejects(self.plan.out, session.done, complete=len(self._found) >= self.options.count) as rejects:
             self._rejected = rejects.counts
             # Fill the pool as earlier runs did, in the same order.
             for place in sorted({*self._found, *rejects.claimed}):
@@ -252,8 +257,7 @@ class InstructionRun:
                 yield self._flow.work
 
     async def _flow_of(self, opened: Opened, session: Session, rejects: Rejects) -> Flow:
-        options: InstructionOptions = self.settings.values
-        plan, engine = self.plan, self.engine
+        options, plan, engine = self.options, self.plan, self.engine
         assert opened.journal is not None  # noqa: S101  (the plan names one)
         if engine is None:
             reference = self.settings.references()["model"]
