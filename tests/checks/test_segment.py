@@ -72,7 +72,7 @@ def test_paragraphs_are_separated_by_blank_lines(text: str, count: int) -> None:
         ("# A title\nOne sentence\nover two lines.", ["A title", "One sentence\nover two lines."]),
         ("- First item\n- Second item. With two.\n1. Third", 4),
         ("1. One\n2) Two\n* Three", ["One", "Two", "Three"]),
-        ("No stop at all", 1), ("World War I. Germany lost.", 2), ("mars is red. it is far, e.g. so.", 2),
+        ("No stop at all", 1), ("World War I. Germany lost.", 2), ("mars is red. it is far.", 2), ("eBay pays. and I.", 1),
         ("Visit example.com. Version 2.0. Done!", 3),
         ("Hi!!! You?! Yes.", 3), ("... --- !!!", 0), ("", 0),
     ],

@@ -13,7 +13,7 @@ import regex
 
 _WORD = regex.compile(r"(?w)\b_*[\p{L}\p{N}].*?\b", regex.DOTALL)
 _CHARACTER = regex.compile(r"\X")
-_SMALL = regex.compile(r"\P{L}*\p{Ll}")
+_SMALL = regex.compile(r"\P{L}*+\p{Ll}++(?!\p{L})")  # but not `iPhone`
 _FLAG = regex.compile(r"[\U0001F1E6-\U0001F1FF]{2}")  # a pair is one flag; \X takes quadratic time over many
 _BLANK_LINE = regex.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 _LIST_MARK = regex.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
@@ -71,7 +71,7 @@ def sentences(text: str) -> list[str]:
     A sentence has a word. A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？`, at a
     blank line, and at the end of a heading or list item. No sentence ends after a title, an initial or an
     abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop, unless the text begins
-    with a small letter.
+    with a word in small letters.
     """
     found, small = list[str](), _SMALL.match(text) is not None
     for block in _blocks(unix(text)):
