@@ -5,7 +5,7 @@ MODEL=openai:gpt-5-mini uvicorn --app-dir examples fastapi_route:app
 curl localhost:8000/describe -H 'Content-Type: application/json' -d '{"thing": "a lighthouse"}'
 
 `/describe/live` streams word by word. If checks steer the model (docs/checks.md), as they do the default
-model, the text arrives in one piece. With `steer=False`, it streams, but passes less often.
+model, the text arrives at once, at the end. With `steer=False`, it streams, but passes less often.
 """
 
 import json

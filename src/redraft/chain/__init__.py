@@ -318,7 +318,7 @@ class Chain(_Record, Generic[T_co]):
     Attributes:
         steps: The answers. Each answer revises the previous answer, unless `fresh` is set.
         drafts: Rejected drafts of the first answer.
-        best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
+        best: Index into `steps` of the best answer, or None if there is no answer.
         stop: The reason why the chain ended, or None if unknown.
         model: `name`, `engine` and `revision_mode` of the writer.
         sampling: The sampling options.

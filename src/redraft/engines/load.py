@@ -288,10 +288,12 @@ async def load_engine(
 
     Args:
         ref: A model reference (docs/engines.md), such as `default` or `http://host/v1#NAME`.
+        parallel: The number of chains that a local model writes at once.
         fast: Prefer OpenVINO to llama.cpp for a GGUF file on a CPU, if `engine` is not set and OpenVINO can
             read the file. OpenVINO is faster for many streams, but ignores `Sampling.form` and tools.
         config: Keys and prices; None for the user's config file.
         patience: Time limits and retries, as an `engines.retry.Patience` (docs/engines.md).
+        batches: Send requests to a server's batch API, as `redraft answer --batch` does.
         **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
 
