@@ -82,7 +82,11 @@ FIRM_LACKS = [
     ("| City | CEO |\n|---|---|\n| Geneva | Maria Keller |", 'the name "Geneva"'),
     ("CEO: MARIO KELLER", 'the name "MARIO KELLER"'),
     ('```json\n{"firm": "Novartis"}\n```', 'the name "Novartis"'),
-    ("<city>Bern</city>", '"Bern"'), ("“Bern”", '"Bern"'), ('{"is": "\\"we all left\\"."}', "‟we all left”"),
+    ("<city>Bern</city>", '"Bern"'), ("“Bern”", '"Bern"'), ('{"is": "\\"we all left\\"."}', "“we all left”"),
+    ('{"is": "He said “we all left” then."}', "“we all left”"),
+    ('{"is": "He said «we all left» then."}', "«we all left»"),
+    ('{"is": "\\"our caf\\u00e9 is shut\\"."}', "“our café is shut”"),
+    ('{"is": "\\"yes\\nno\\" and \\"we all left\\"."}', "“we all left”"),
 ]  # fmt: skip
 MET_LACKS = [
     ("['Sarah Jones']", '"Sarah Jones"'),

@@ -177,7 +177,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
             raise
         hint = "This is a fault of the check, not of the answer. Fix the check and run again."
         if str(error).startswith(("'str' object has no attribute", "string indices must be")):
-            hint = "A check gets the answer as text. To judge a value of output=, write a pydantic validator."
+            hint += " A check gets the answer as text. To judge a value of output=, use a pydantic validator."
         raise CheckError(f"the check {check.name!r} crashed: {crash_of(error)}", hint=hint) from error
     if isinstance(outcome, Outcome):
         return outcome

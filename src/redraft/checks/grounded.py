@@ -279,8 +279,10 @@ _LINK = regex.compile(
     r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]*[^\s<>\])\".,;:!?]|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w"
 )
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
-QUOTED = regex.compile(r"[“‟]([^“”\n]+)”|«([^«»\n]+)»|\"([^\"‟\n]+)\"(?P<value>(?=\s*[]},:]))?")
-_ESCAPED = regex.compile(r'(?<!\\)\\"([^"\\\n]+)\\"')  # a quotation in a JSON string
+_CURLY = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»")
+QUOTED = regex.compile(_CURLY.pattern + r"|\"([^\"\n]+)\"")
+_VALUE = regex.compile(r"(?<=\")\s*[]},:]")  # after a key or value of JSON
+_ESCAPED = regex.compile(r'(?<!\\)\\"((?:[^"\\\n]|\\[^"])++)\\"')  # a quotation in a JSON string
 _UNIT = regex.compile(r"\p{L}{2,}|[%°$€£¥₹]")
 _WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
 _LIST_MARK = regex.compile(
@@ -414,13 +416,13 @@ class Grounded:
     def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Pass if all facts occur in the prompt. Otherwise the score is the share of facts found."""
         source = source_of(prompt.said)
-        text = _plain(unescaped(_ESCAPED.sub("‟\\1”", answer)))
+        text = _without_escapes(answer)
         seen = list(facts_in(text, source))
         facts = {fact: found for fact, found, _ in seen}
         missing = [fact for fact, found in facts.items() if not found]
         if missing:  # facts read from the prompt itself count as known: a text is grounded in itself
             parts = [prompt.said, prompt.instruction, prompt.input, *map(content_of, prompt.messages or ())]
-            own = {fact for part in parts for fact, *_ in facts_in(_plain(unescaped(part)), source)}
+            own = {fact for part in parts for fact, *_ in facts_in(_without_escapes(part), source)}
             own |= {fact for fact, found, _ in facts_in(text, source_of(DEMANDS.get())) if found}
             missing = [fact for fact in missing if fact not in own]
         if not missing:
@@ -459,7 +461,7 @@ def _date(source: Source, match: regex.Match[str]) -> bool | None:
 
 def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
     quoted = next(filter(None, match.groups()))
-    is_value = match["value"] is not None and is_json(match.string)
+    is_value = _VALUE.match(match.string, match.end()) and is_json(match.string)
     is_whole = match[0] == match.string.strip(" \n.*") and not _CITE.search(source.text)
     if is_value or is_whole or len(_WORD.findall(quoted)) < 3:  # short quotations often quote nobody
         return None
@@ -484,6 +486,7 @@ def _spoken(source: Source, match: regex.Match[str]) -> bool | None:
 
 _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]], bool | None]], ...] = (
     ("the quotation {}", QUOTED, _quotation),
+    ("the quotation {}", _CURLY, _quotation),  # in a value of JSON
     ("{}", _LINK, lambda source, match: _link(match[0]) in source.links),
     ("the date {}", DATE, _date),
     ("the day {}", _WEEKDAY, lambda source, match: source.has_word(_in_english(match[0]))),
@@ -563,6 +566,10 @@ def _stems(word: str) -> set[str]:
 def _in_english(word: str) -> str:
     low = word.lower()
     return ENGLISH.get(low) or ENGLISH.get(low.removesuffix("s"), word)
+
+
+def _without_escapes(text: str) -> str:
+    return _plain(unescaped(_ESCAPED.sub("“\\1”", text)))
 
 
 def _plain(text: str) -> str:
