@@ -139,7 +139,7 @@ def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
     assert [each["model"] for each in table()["cells"]] == ["script:script.jsonl", "script:other.jsonl"]
     assert verify().exit_code == 0
     fewer = run("add", "--models", "script:other.jsonl", "--ways", "vote", "--limit", "2")
-    refused(fewer, "script.jsonl/add has answers to 3 prompts, but --limit is 2.", "Set --limit 3 or more")
+    refused(fewer, "script.jsonl/add has an answer to prompt 3, but --limit is 2.", "Set --limit 3 or more")
 
 
 def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:

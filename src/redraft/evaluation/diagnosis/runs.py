@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.chain import Chain, read_jsonl
-from redraft.chain.read.records import read_records
+from redraft.chain.read.records import ids_of, read_records
 from redraft.checks.base import Check, form_of
 from redraft.checks.parse import parse_checks
 from redraft.errors import UsageError
@@ -129,13 +129,14 @@ class StrategyRuns:
         return Ended(status, "", limits)
 
     def check_limit(self) -> None:
-        """Raise `UsageError` if some run has answers to more prompts than `--limit` allows."""
+        """Raise `UsageError` if some run has an answer to a prompt that `--limit` now leaves out."""
         files = (file for file in self.plan.out.glob("seed-*/*.jsonl") if "." not in file.stem)
-        made = {line.get("id") for file in files for line in map(parse_line, read_lines(file)) if line}
-        limit, many = self.settings.values.limit, counted(len(made), "prompt")
-        if limit and not made <= {record.id for record in self.records}:
-            said = f"{self.plan.out} has answers to {many}, but --limit is {limit}."
-            raise UsageError(said, hint=f"Set --limit {len(made)} or more, or name another folder.")
+        made = {str(line.get("id")) for file in files for line in map(parse_line, read_lines(file)) if line}
+        ids, limit = ids_of(self.source) if made else (), self.settings.values.limit
+        last = max((number for number, name in enumerate(ids, 1) if name in made), default=0)
+        if limit and last > limit:
+            said = f"{self.plan.out} has an answer to prompt {last}, but --limit is {limit}."
+            raise UsageError(said, hint=f"Set --limit {last} or more, or name another folder.")
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
         """Return False if fewer drafts already take as many tokens as the strategies without drafts."""
