@@ -67,14 +67,20 @@ class TaskFile:
             raise UsageError(f"there is no task or file named {text!r:.80}.", hint=hint)
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
-    def put(self, folder: Path, limit: int | None) -> Path:
-        """Copy the task's file to a folder, and return the path. Raise `OutputError` if records changed."""
+    @property
+    def file(self) -> str:
+        """The name of the copy in the folder of runs."""
+        return self.source.name if self.source else f"{self.name}.jsonl"
+
+    def put(self, folder: Path, limit: int | None) -> None:
+        """Copy the task's file to a folder. Raise `OutputError` if records changed."""
+        file = folder / self.file
         if self.source is None:
-            file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
+            drawn = _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
                 write_jsonl(file, drawn)
-            return file
-        file, now = folder / self.source.name, self.source.read_bytes()
+            return
+        now = self.source.read_bytes()
         runs = (folder.parent / RUNS).glob(f"*/{escape(self.name)}/seed-*/*.jsonl")
         answered = file.exists() and any(run.stat().st_size for run in runs)
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
@@ -82,7 +88,6 @@ class TaskFile:
             hint = "Restore that version, or name another folder. To keep the replies, copy "
             raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db there first.")
         write_file(file, now)
-        return file
 
 
 def _drawn() -> dict[str, tuple[str, Callable[[int, int], Sequence[Chain]]]]:
@@ -122,7 +127,7 @@ class Matrix:
             for task in self.tasks:
                 runs = StrategyRuns(
                     self.settings.over(model=model),
-                    task.put(self.plan.out / "tasks", self.settings.values.limit),
+                    self.plan.out / "tasks" / task.file,
                     replace(self.plan, out=self.plan.out / RUNS / folder / task.name),
                     task.task,
                     tuple(WAYS[way] for way in self.ways),
@@ -138,12 +143,9 @@ class Matrix:
 
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.
-            UsageError: `--limit` is smaller than before.
         """
-        ended, every = Ended(0, "", self.plan.limits), [*self.runs(share)]
-        for _, runs in every if share is None else ():
-            runs.check_limit()
-        for name, runs in every:
+        ended = Ended(0, "", self.plan.limits)
+        for name, runs in self.runs(share):
             if not self.plan.quiet and share is None:
                 self.plan.say(f"{name}: at most one run for each way, number of answers and seed")
             try:
@@ -177,14 +179,18 @@ class Matrix:
                 ask = replace(ask, has=f"{ask.has}. Without checks, use --choose with --judge MODEL")
             if task.source and not sum(1 for _ in asked(ask, read_records(task.source))):
                 raise UsageError(f"{task.source} has no record.", hint="Give a prompt on each line.")
-        (folder / "tasks").mkdir(parents=True, exist_ok=True)
         before, choosing = read_plan(folder), bool(self.settings.values.choose)
-        made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
-        if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
-            self._check_votes(votes, made, 3 + choosing)
         if before["tasks"] and before.get("choosing", False) != choosing:
             said = f"--choose changes the order of prompts, and {folder} has runs with{'out' * choosing} it."
             raise OutputError(said, hint="Name another folder.")
+        for _, runs in self.runs() if not choosing else ():
+            runs.check_limit()
+        (folder / "tasks").mkdir(parents=True, exist_ok=True)
+        for task in self.tasks:
+            task.put(folder / "tasks", self.settings.values.limit)
+        made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
+        if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
+            self._check_votes(votes, made, 3 + choosing)
         models = {name: model for model, name in folders(self.models).items()}
         named = {name: {"task": runs.task, "file": runs.source.name} for name, runs in made.items()}
         told = {"models": before["models"] | models, "tasks": before["tasks"] | named}

@@ -132,7 +132,7 @@ class StrategyRuns:
         """Raise `UsageError` if some run has an answer to a prompt that `--limit` now leaves out."""
         files = (file for file in self.plan.out.glob("seed-*/*.jsonl") if "." not in file.stem)
         made = {str(line.get("id")) for file in files for line in map(parse_line, read_lines(file)) if line}
-        ids, limit = ids_of(self.source) if made else (), self.settings.values.limit
+        ids, limit = ids_of(self.source) if made and self.source.exists() else (), self.settings.values.limit
         last = max((number for number, name in enumerate(ids, 1) if name in made), default=0)
         if limit and last > limit:
             said = f"{self.plan.out} has an answer to prompt {last}, but --limit is {limit}."
