@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from glob import escape
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
 from redraft.chain import Chain, read_jsonl, write_jsonl
 from redraft.chain.read.files import stem_of
-from redraft.chain.read.records import read_records
+from redraft.chain.read.records import ids_of, read_records
 from redraft.engines.config import load_config
 from redraft.engines.load import parse_reference
 from redraft.errors import OutputError, UsageError, nearest
@@ -32,6 +33,7 @@ from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.records import listed
 from redraft.evaluation.tasks.tasks import UNSCORED, Task, asked, task_of
 from redraft.jobs.files import write_file
+from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.plugins import load_all, plugins
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
@@ -67,20 +69,14 @@ class TaskFile:
             raise UsageError(f"there is no task or file named {text!r:.80}.", hint=hint)
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
-    @property
-    def file(self) -> str:
-        """The name of the copy in the folder of runs."""
-        return self.source.name if self.source else f"{self.name}.jsonl"
-
-    def put(self, folder: Path, limit: int | None) -> None:
-        """Copy the task's file to a folder. Raise `OutputError` if records changed."""
-        file = folder / self.file
+    def put(self, folder: Path, limit: int | None) -> Path:
+        """Copy the task's file to a folder, and return the path. Raise `OutputError` if records changed."""
         if self.source is None:
-            drawn = _drawn()[self.name][1](limit or DRAWN, EXERCISES)
+            file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
                 write_jsonl(file, drawn)
-            return
-        now = self.source.read_bytes()
+            return file
+        file, now = folder / self.source.name, self.source.read_bytes()
         runs = (folder.parent / RUNS).glob(f"*/{escape(self.name)}/seed-*/*.jsonl")
         answered = file.exists() and any(run.stat().st_size for run in runs)
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
@@ -88,6 +84,7 @@ class TaskFile:
             hint = "Restore that version, or name another folder. To keep the replies, copy "
             raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db there first.")
         write_file(file, now)
+        return file
 
 
 def _drawn() -> dict[str, tuple[str, Callable[[int, int], Sequence[Chain]]]]:
@@ -127,7 +124,7 @@ class Matrix:
             for task in self.tasks:
                 runs = StrategyRuns(
                     self.settings.over(model=model),
-                    self.plan.out / "tasks" / task.file,
+                    task.put(self.plan.out / "tasks", self.settings.values.limit),
                     replace(self.plan, out=self.plan.out / RUNS / folder / task.name),
                     task.task,
                     tuple(WAYS[way] for way in self.ways),
@@ -183,11 +180,8 @@ class Matrix:
         if before["tasks"] and before.get("choosing", False) != choosing:
             said = f"--choose changes the order of prompts, and {folder} has runs with{'out' * choosing} it."
             raise OutputError(said, hint="Name another folder.")
-        for _, runs in self.runs() if not choosing else ():
-            runs.check_limit()
+        self._check_limit(None if choosing else self.settings.values.limit)
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
-        for task in self.tasks:
-            task.put(folder / "tasks", self.settings.values.limit)
         made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
         if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
             self._check_votes(votes, made, 3 + choosing)
@@ -197,6 +191,19 @@ class Matrix:
         text = json.dumps({"version": 1, "choosing": choosing, **told}, indent=1)
         write_file(folder / PLAN, f"{text}\n".encode())
         return sum(len(runs.records) for runs in made.values())
+
+    def _check_limit(self, limit: int | None) -> None:
+        """Raise `UsageError` if some run has an answer to a prompt that `limit` now leaves out."""
+        for folder, task in product(folders(self.models).values(), self.tasks):
+            runs = self.plan.out / RUNS / folder / task.name
+            files = (file for file in runs.glob("seed-*/*.jsonl") if "." not in file.stem)
+            made = {str(line.get("id")) for file in files for line in map(parse_line, read_lines(file)) if line}
+            source = task.source or self.plan.out / "tasks" / f"{task.name}.jsonl"
+            ids = ids_of(source) if limit and made else ()
+            last = max((number for number, name in enumerate(ids, 1) if name in made), default=0)
+            if limit and last > limit:
+                said = f"{runs} has an answer to prompt {last}, but --limit is {limit}."
+                raise UsageError(said, hint=f"Set --limit {last} or more, or name another folder.")
 
     def _check_votes(self, votes: set[str], made: Mapping[str, StrategyRuns], least: int) -> None:
         lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]

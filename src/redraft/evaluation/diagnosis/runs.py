@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft.chain import Chain, read_jsonl
-from redraft.chain.read.records import ids_of, read_records
+from redraft.chain.read.records import read_records
 from redraft.checks.base import Check, form_of
 from redraft.checks.parse import parse_checks
 from redraft.errors import UsageError
@@ -29,7 +29,6 @@ from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted
 from redraft.jobs.harness import ItemCounts, JobResult
 from redraft.jobs.limits import Limits, Spent
-from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.provenance import RunFile
 from redraft.options import MachineOptions
 from redraft.revision.runs.plan import RunPlan
@@ -127,16 +126,6 @@ class StrategyRuns:
             why = "fewer drafts already took as many tokens as the ways without drafts"
             self.plan.say(f"{len(runs) - number} of {len(runs)} runs are not needed: {why}.")
         return Ended(status, "", limits)
-
-    def check_limit(self) -> None:
-        """Raise `UsageError` if some run has an answer to a prompt that `--limit` now leaves out."""
-        files = (file for file in self.plan.out.glob("seed-*/*.jsonl") if "." not in file.stem)
-        made = {str(line.get("id")) for file in files for line in map(parse_line, read_lines(file)) if line}
-        ids, limit = ids_of(self.source) if made and self.source.exists() else (), self.settings.values.limit
-        last = max((number for number, name in enumerate(ids, 1) if name in made), default=0)
-        if limit and last > limit:
-            said = f"{self.plan.out} has an answer to prompt {last}, but --limit is {limit}."
-            raise UsageError(said, hint=f"Set --limit {last} or more, or name another folder.")
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
         """Return False if fewer drafts already take as many tokens as the strategies without drafts."""
