@@ -197,7 +197,7 @@ class Matrix:
         for folder, task in product(folders(self.models).values(), self.tasks):
             runs = self.plan.out / RUNS / folder / task.name
             files = (file for file in runs.glob("seed-*/*.jsonl") if "." not in file.stem)
-            made = {str(line.get("id")) for file in files for line in map(parse_line, read_lines(file)) if line}
+            made = {str(each.get("id")) for f in files for each in map(parse_line, read_lines(f)) if each}
             source = task.source or self.plan.out / "tasks" / f"{task.name}.jsonl"
             ids = ids_of(source) if limit and made else ()
             last = max((number for number, name in enumerate(ids, 1) if name in made), default=0)
