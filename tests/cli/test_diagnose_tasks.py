@@ -137,9 +137,14 @@ def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
     assert now.items() >= before.items()
     assert {Path(name).parts[2] for name in now} == {"script-script.jsonl", "script-other.jsonl"}
     assert [each["model"] for each in table()["cells"]] == ["script:script.jsonl", "script:other.jsonl"]
-    assert verify().exit_code == 0
-    fewer = run("add", "--models", "script:other.jsonl", "--ways", "vote", "--limit", "2")
-    refused(fewer, "script.jsonl/add has answers to 3 prompts, but --limit is 2.", "Set --limit 3 or more")
+    fewer = run(BOTH, "--models", "script:other.jsonl", "--ways", "vote", "--limit", "2")
+    refused(fewer, "script.jsonl/add has an answer to prompt 3, but --limit is 2.", "Set --limit 3 or more")
+    assert verify().exit_code == 0, "a refused command changes nothing"
+    write("own.jsonl", [{"prompt": prompt, "checks": ["words<=9"]} for prompt in ("Hi", "Hi", "Go")])
+    assert run("own.jsonl", "--ways", "one,revise").exit_code == 0
+    [answers] = Path("d/runs").glob("*/own/seed-0/plain.jsonl")
+    answers.write_text(answers.read_text() + '{"id": ["damaged"]}\n')
+    refused(run("own.jsonl", "--limit", "2"), "own has an answer to prompt 3, but --limit is 2.", "--limit 3")
 
 
 def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:

@@ -161,7 +161,7 @@ def test_at_equal_seconds_other_runs_are_compared_than_at_equal_tokens(tmp_path:
     assert (row.basis, row.at, row.decision.gain.value) == ("equal", 2.0, -0.25)
     said = "Don't revise here: at equal seconds best of N does better, by 25.0 points"
     assert verdict(versus(timed_curves)).startswith(said)
-    assert "at 2.0 s; in the nearest runs, better in 0 prompts, worse in 10" in text_of(timed_curves)
+    assert "; at 2.0 s; in the nearest runs, better in 0 prompts, worse in 10" in text_of(timed_curves)
     assert timed_curves.against("revise", "plain").basis == "fewer"
     assert equal_tokens.series(timed_curves)["revise"][0][0] == 1.0, "the picture's axis has seconds"
 

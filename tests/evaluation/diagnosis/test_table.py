@@ -112,6 +112,9 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     *said, best = sentences(table, best=True)
     assert said == [f"m, {way}: {untested}" for way in ("revise", "revise alone")]
     assert best.startswith("m: No tested way has more right answers than best of 3, 50.0 % (")
+    two = folder_of(tmp_path / "two", {("m", "t"): own[:2]})
+    write_run(two / "runs" / "m" / "t", *own[1], 0, first="")
+    assert "m: No other way than one answer was tested, 20.0" in [*sentences(table_of(two), best=True)][-1]
     own[4] = ("alone-2", 200, shares(20))  # as of a model that was trained to revise
     table = table_of(folder_of(tmp_path / "same", {("m", "t"): own}))
     pairs = [(each.ours, each.kind) for each in table.comparisons]

@@ -141,6 +141,7 @@ class Versus:
     decision: Decision  # of the first way's gain; `better` and `worse` come from the runs nearest to `at`
     p: float  # the decision's p, corrected by Holm's procedure for the number of comparisons
     base: bool = False  # whether the second way is the base model's, as in `Point`
+    between: bool = False  # whether a way has no point at this cost, if it is equal
 
     @property
     def other(self) -> str:
@@ -228,7 +229,9 @@ class Curves:
             if math.isnan(at + self.cost(last)):
                 basis = "unknown"
         about = (self.model, self.task, self.by, ours, kind)
-        return Versus(*about, basis, self.cost(last), at, decision, decision.p, self.last(kind).base)
+        between = any(at not in map(self.cost, self.curve(way)) for way in (ours, kind))
+        base = self.last(kind).base
+        return Versus(*about, basis, self.cost(last), at, decision, decision.p, base, between)
 
     def _budget(self, ours: str, kind: str) -> float | None:
         curves = {way: self.curve(way) for way in (ours, kind)}
@@ -342,7 +345,7 @@ def versus_line(versus: Versus) -> Line:
     decision = versus.decision
     counts = f"better in {counted(decision.better, 'prompt')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
-        at = f"interpolated at {amount(versus.at, versus.by)}"
+        at = f"{'interpolated ' * versus.between}at {amount(versus.at, versus.by)}"
         counts = f"in the nearest runs, {counts}"
     elif versus.basis == "unknown":
         which = named(versus.ours) if math.isnan(versus.cost) else versus.other

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from glob import escape
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
 from redraft.chain import Chain, read_jsonl, write_jsonl
 from redraft.chain.read.files import stem_of
-from redraft.chain.read.records import read_records
+from redraft.chain.read.records import ids_of, read_records
 from redraft.engines.config import load_config
 from redraft.engines.load import parse_reference
 from redraft.errors import OutputError, UsageError, nearest
@@ -32,6 +33,7 @@ from redraft.evaluation.diagnosis.strategies import NAMES
 from redraft.evaluation.records import listed
 from redraft.evaluation.tasks.tasks import UNSCORED, Task, asked, task_of
 from redraft.jobs.files import write_file
+from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.plugins import load_all, plugins
 from redraft.revision.runs.plan import RunPlan
 from redraft.revision.settings import Settings
@@ -138,12 +140,9 @@ class Matrix:
 
         Raises:
             OutputError: The folder contains runs with other settings, or is in use.
-            UsageError: `--limit` is smaller than before.
         """
-        ended, every = Ended(0, "", self.plan.limits), [*self.runs(share)]
-        for _, runs in every if share is None else ():
-            runs.check_limit()
-        for name, runs in every:
+        ended = Ended(0, "", self.plan.limits)
+        for name, runs in self.runs(share):
             if not self.plan.quiet and share is None:
                 self.plan.say(f"{name}: at most one run for each way, number of answers and seed")
             try:
@@ -177,20 +176,34 @@ class Matrix:
                 ask = replace(ask, has=f"{ask.has}. Without checks, use --choose with --judge MODEL")
             if task.source and not sum(1 for _ in asked(ask, read_records(task.source))):
                 raise UsageError(f"{task.source} has no record.", hint="Give a prompt on each line.")
-        (folder / "tasks").mkdir(parents=True, exist_ok=True)
         before, choosing = read_plan(folder), bool(self.settings.values.choose)
-        made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
-        if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
-            self._check_votes(votes, made, 3 + choosing)
         if before["tasks"] and before.get("choosing", False) != choosing:
             said = f"--choose changes the order of prompts, and {folder} has runs with{'out' * choosing} it."
             raise OutputError(said, hint="Name another folder.")
+        self._check_limit(None if choosing else self.settings.values.limit)
+        (folder / "tasks").mkdir(parents=True, exist_ok=True)
+        made = {runs.plan.out.name: runs for _, runs in self.runs(1 if choosing else None)}
+        if self.settings.get("ways") and (votes := {"vote", "early"}.intersection(self.ways)):
+            self._check_votes(votes, made, 3 + choosing)
         models = {name: model for model, name in folders(self.models).items()}
         named = {name: {"task": runs.task, "file": runs.source.name} for name, runs in made.items()}
         told = {"models": before["models"] | models, "tasks": before["tasks"] | named}
         text = json.dumps({"version": 1, "choosing": choosing, **told}, indent=1)
         write_file(folder / PLAN, f"{text}\n".encode())
         return sum(len(runs.records) for runs in made.values())
+
+    def _check_limit(self, limit: int | None) -> None:
+        """Raise `UsageError` if some run has an answer to a prompt that `limit` now leaves out."""
+        for folder, task in product(folders(self.models).values(), self.tasks):
+            runs = self.plan.out / RUNS / folder / task.name
+            files = (file for file in runs.glob("seed-*/*.jsonl") if "." not in file.stem)
+            made = {str(each.get("id")) for f in files for each in map(parse_line, read_lines(f)) if each}
+            source = task.source or self.plan.out / "tasks" / f"{task.name}.jsonl"
+            ids = ids_of(source) if limit and made else ()
+            last = max((number for number, name in enumerate(ids, 1) if name in made), default=0)
+            if limit and last > limit:
+                said = f"{runs} has an answer to prompt {last}, but --limit is {limit}."
+                raise UsageError(said, hint=f"Set --limit {last} or more, or name another folder.")
 
     def _check_votes(self, votes: set[str], made: Mapping[str, StrategyRuns], least: int) -> None:
         lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]

@@ -29,7 +29,6 @@ from redraft.jobs.causes import in_words
 from redraft.jobs.counting import counted
 from redraft.jobs.harness import ItemCounts, JobResult
 from redraft.jobs.limits import Limits, Spent
-from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.provenance import RunFile
 from redraft.options import MachineOptions
 from redraft.revision.runs.plan import RunPlan
@@ -127,15 +126,6 @@ class StrategyRuns:
             why = "fewer drafts already took as many tokens as the ways without drafts"
             self.plan.say(f"{len(runs) - number} of {len(runs)} runs are not needed: {why}.")
         return Ended(status, "", limits)
-
-    def check_limit(self) -> None:
-        """Raise `UsageError` if some run has answers to more prompts than `--limit` allows."""
-        files = (file for file in self.plan.out.glob("seed-*/*.jsonl") if "." not in file.stem)
-        made = {line.get("id") for file in files for line in map(parse_line, read_lines(file)) if line}
-        limit, many = self.settings.values.limit, counted(len(made), "prompt")
-        if limit and not made <= {record.id for record in self.records}:
-            said = f"{self.plan.out} has answers to {many}, but --limit is {limit}."
-            raise UsageError(said, hint=f"Set --limit {len(made)} or more, or name another folder.")
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
         """Return False if fewer drafts already take as many tokens as the strategies without drafts."""

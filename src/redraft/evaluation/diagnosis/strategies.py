@@ -71,7 +71,7 @@ class Strategy:
     @property
     def revises(self) -> bool:
         """Whether the answers after the first are revisions."""
-        return self.texts > 1 and self.kind in {*NAMES}.difference(SAMPLED)
+        return self.texts > 1 and self.kind in NAMES and self.kind not in SAMPLED
 
     @property
     def options(self) -> dict[str, Any]:

@@ -221,6 +221,8 @@ def _best(curves: Curves) -> str:
     said = f"No {tested}way has more right answers than {' or '.join(equal)}"
     if len(equal) == len(curves.points):
         said = "All ways have the same share of right answers"
+    elif len(points) == 1:
+        said = f"No other way than {equal[0]} was tested"
     return f"{said}, {most.value} ({most.interval})."
 
 
