@@ -334,6 +334,13 @@ def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
     (tmp_path / "stopped" / "checkpoint-2").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"(?s)no finished adapter\..*name a checkpoint: .*checkpoint-2$"):
         added(tiny(), lora_from=tmp_path / "stopped")
+    torch.save(load_file(tmp_path / "adapter_model.safetensors"), tmp_path / "adapter_model.bin")
+    (tmp_path / "adapter_model.safetensors").unlink()
+    config = json.loads((tmp_path / "adapter_config.json").read_text()) | {"alpha_pattern": {"none": 8}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    fourth: Any = added(tiny(), lora_from=tmp_path)
+    layer = fourth.base_model.model.model.layers[0].self_attn.q_proj
+    torch.testing.assert_close(one.get_delta_weight("default"), layer.get_delta_weight("default"))
 
 
 def test_a_gguf_adapter_without_alpha_is_taken_as_llamacpp_takes_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -349,19 +350,19 @@ def test_a_run_that_goes_on_drops_the_steps_that_it_does_again(tmp_path: Path) -
         assert (tmp_path / LOG).read_text() == ""
 
 
-@pytest.mark.parametrize(("load", "threads", "told"), [(99.0, 2, 1), (99.0, 1, 0), (0.0, 2, 0)])
-def test_a_slow_first_step_is_not_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: float, threads: int, told: int
+def test_a_slow_first_step_is_not_silent_and_its_thread_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr", screen := io.StringIO())
     monkeypatch.setattr("redraft.jobs.progress.FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    log = Log(tmp_path, cpu=True)
+    log, others = Log(tmp_path), set(threading.enumerate())
     log.slow = 0.01
     with log.opened(0):
         wait_until(lambda: " elapsed\n" in screen.getvalue())
-    assert screen.getvalue().count("OMP_NUM_THREADS=1") == told
+    assert others.issuperset(threading.enumerate())
+    with log.opened(0):
+        log.write(1, 4, NUMBERS)
+        wait_until(lambda: others.issuperset(threading.enumerate()))  # an evaluation repeats no figures
 
 
 def test_counts_begin_anew_with_each_line(clock: list[float]) -> None:

@@ -27,11 +27,11 @@ from redraft.errors import ModelError, UsageError
 from redraft.jobs.files import check_model_links
 from redraft.train.options import RunOptions
 from redraft.train.processes import Say
-from redraft.weights.checkpoint import open_checkpoint
+from redraft.weights.checkpoint import find_files, open_checkpoint
 from redraft.weights.folder import refuse_delta
 from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.header import by
-from redraft.weights.lora.adapter import read_adapter
+from redraft.weights.lora.adapter import read_config
 from redraft.weights.lora.gguf import lora_weights
 
 Tokenizer = transformers.PreTrainedTokenizerBase
@@ -303,7 +303,8 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
     have no effect before training. An adapter with alpha 0 is not scaled.
     """
     if adapter.is_dir():
-        alpha = read_adapter(adapter).config["lora_alpha"]  # peft would ask the hub for missing files
+        alpha = read_config(adapter)["lora_alpha"]
+        find_files(adapter)  # peft would ask the hub for missing files
         theirs = peft.load_peft_weights(str(adapter), device="cpu")
     else:
         base: Any = added.get_base_model()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import resource
 import signal
 import sys
@@ -32,7 +31,6 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from redraft.jobs.files import replace_file
 from redraft.jobs.lines import parse_line, read_lines
-from redraft.jobs.machine import all_cores
 from redraft.jobs.progress import ProgressLine, clock_time
 from redraft.jobs.signals import Signals
 from redraft.train import LOG, checkpoints
@@ -52,18 +50,19 @@ def peak_memory() -> int:
 class Log:
     """The log of a run. The first process writes `log.jsonl` and shows progress."""
 
-    slow = 30.0  # seconds after which a step is slow, so that progress is shown during the step
+    slow = 30.0  # seconds between two lines of progress before the first line of the log
     show: Callable[[int, int, Mapping[str, Any]], object] | None = None  # called instead of showing progress
 
-    def __init__(self, folder: Path, *, leads: bool = True, quiet: bool = False, cpu: bool = False) -> None:
+    def __init__(self, folder: Path, *, leads: bool = True, quiet: bool = False) -> None:
         self._path = folder / LOG if leads else None
         self._file: TextIO | None = None
-        self._quiet, self._cpu = quiet, cpu
+        self._quiet = quiet
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
         """Open the log for a `with` block, and delete the lines of steps after `step`."""
         self._progress, ended = StepProgress(quiet=self._quiet), Event()
+        watch = Thread(target=self._watch, args=(ended,), daemon=True)
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,21 +75,18 @@ class Log:
                 self._file = self._path.open("a", encoding="utf-8", buffering=1)  # flushed after each line
                 if not self.show:
                     self._progress.open()
-                    Thread(target=self._watch, args=(ended,), daemon=True).start()
+                    watch.start()
             yield
         finally:
             ended.set()
+            if watch.ident:
+                watch.join()
             self._progress.close()
             if self._file:
                 self._file.close()
 
     def _watch(self, ended: Event) -> None:
-        advice = "other programs use the CPU: OMP_NUM_THREADS=1 before the command may be much faster."
-        while not ended.wait(self.slow):
-            busy = self._cpu and os.getloadavg()[0] > all_cores() and torch.get_num_threads() > 1
-            if busy and advice and self._progress.total is None:
-                self._progress.print(advice)
-                advice = ""
+        while not ended.wait(self.slow) and self._progress.total is None:
             self._progress.update()
 
     def write(self, step: int, steps: int, numbers: Mapping[str, Any]) -> None:
@@ -216,7 +212,7 @@ class Loop:
         ]
         self.counts, self.signals = StepCounts(), Signals()
         self.stopped: int | None = None  # the signal that stops all processes, or None
-        self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet, cpu=args.device.type == "cpu")
+        self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet)
         self._divergence = Divergence(divergence_steps)
         self._resumed: checkpoints.SavedCheckpoint | None = None
         self._losses: list[torch.Tensor] = []  # the losses of a step's batches

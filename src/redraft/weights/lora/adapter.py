@@ -103,16 +103,22 @@ class LoraAdapter:
         return value if isinstance(value, float) and 0 <= value <= 1 else None
 
 
-def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
-    """Read and check an adapter's settings and headers."""
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read an adapter's settings. Raise an error if the folder contains no adapter."""
     if not folder.exists():
         raise UsageError(f"there is no {folder}.", hint="Check the path.")
     if not (config := read_json(folder / CONFIG)):
         hint = "Name the folder that peft's save_pretrained wrote."
         if saved := max(folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime, default=None):
-            hint = f"To finish its training, type the same command again. Or name a checkpoint: {saved}"
+            hint = f"To finish its training, repeat the command that began it. Or name a checkpoint: {saved}"
             raise UsageError(f"{folder} contains checkpoints, but no finished adapter.", hint=hint)
         raise ModelError(f"{folder} is not an adapter: it has no {CONFIG}.", hint=hint)
+    return config
+
+
+def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
+    """Read and check an adapter's settings and headers."""
+    config = read_config(folder)
     kind, start = config.get("peft_type"), config.get("init_lora_weights")
     if kind != "LORA":
         raise _not_merged_here(folder, f"its peft_type is {kind!r:.40}")
