@@ -152,6 +152,12 @@ def test_the_prompt_may_come_from_standard_input() -> None:
         assert Chain.from_json(done.stdout).prompt.instruction == "Line 1\nLine 2"
 
 
+def test_a_file_for_the_answer_and_the_messages_is_told_of_slow_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.cli.ask.SILENT_SECONDS", 0)
+    told = [ask("Hi.", *more, "-m", verbs.script("x")).stderr for more in ((), ("-q",))]
+    assert told == ["redraft: the model is at work.\n", ""]
+
+
 def test_a_text_that_is_piped_in_is_the_input_of_the_prompt() -> None:
     model = verbs.script("one")
     for text, expected in (("Rain fell.\r\nIt stopped.\n", "Rain fell.\nIt stopped."), ("", "")):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from redraft.revision.api import Asked
     from redraft.revision.settings import Settings
 
+SILENT_SECONDS = 10.0  # seconds after which a line says, in a file or pipe, that redraft is at work
 PIPE_SECONDS = 3.0  # seconds of silence after which a line says that redraft waits for the pipe
 _EXAMPLE = 'redraft ask "Describe a lighthouse."'
 
@@ -180,6 +181,8 @@ def _prompt(words: Sequence[str]) -> Prompt:
 async def _make(
     settings: Settings, prompt: Asked, *, watch: bool = False, steps: bool = False, quiet: bool, **more: Any
 ) -> Chain:
+    import asyncio
+
     from redraft.jobs.signals import on_signal
     from redraft.revision.api import finished, make
     from redraft.revision.cancel import CancelToken
@@ -198,6 +201,9 @@ async def _make(
 
         back = on_signal(signal.SIGINT, stop)
         if quiet or not (watch or sys.stderr.isatty()):
+            if not quiet:
+                told = asyncio.get_running_loop().call_later(SILENT_SECONDS, tell, "the model is at work.")
+                stack.callback(told.cancel)
             return await finished(await stack.enter_async_context(aclosing(make(prompt, options, load))))
 
         from redraft.cli.watch import Watch, loading
