@@ -320,9 +320,10 @@ class Ready:
     @property
     def about(self) -> str:
         """A paragraph about the training for the model card."""
-        of = counted(self.prepared.report.examples, "record")
+        packed = self.data.rows.kind == "packed"  # the plan then has the records
+        of = "" if packed else f" on {counted(self.prepared.report.examples, 'record')}"
         scores = "This is a reward model: it rates an answer with a number. " if self.verb.scores else ""
-        return f"\n{scores}`redraft train {self.own.verb}` trained it on {of}: {self.plan}.\n"
+        return f"\n{scores}`redraft train {self.own.verb}` trained it{of}: {self.plan}.\n"
 
     def lines(self) -> list[str]:
         """Return the plan of the run, and remarks on the data, as lines of text."""

@@ -70,7 +70,7 @@ def test_an_adapter_of_data_for_study_stays_so_in_every_file_that_is_made_of_it(
     said.append(redraft("weights merge-lora base out -o merged").stderr)
     said.append(redraft("weights gguf merged -o merged.gguf").stderr)
     assert [text.count(f"redraft: {CLASH}\n") for text in said] == [1, 1, 1]
-    assert "`redraft train sft` trained it on 24 records: 2 steps of " in Path("out/README.md").read_text()
+    assert "`redraft train sft` trained it: 2 steps of " in Path("out/README.md").read_text()
     shutil.move("base", "copy")  # whose folder is known under another name
     assert redraft("weights merge-lora copy out -o another --quiet").stderr == ""
     assert card("another") == MIXED
