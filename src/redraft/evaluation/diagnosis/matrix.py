@@ -199,7 +199,7 @@ class Matrix:
             files = (file for file in runs.glob("seed-*/*.jsonl") if "." not in file.stem)
             made = {str(each.get("id")) for f in files for each in map(parse_line, read_lines(f)) if each}
             source = task.source or self.plan.out / "tasks" / f"{task.name}.jsonl"
-            ids = ids_of(source) if limit and made else ()
+            ids = ids_of(source) if limit and made and source.exists() else ()
             last = max((number for number, name in enumerate(ids, 1) if name in made), default=0)
             if limit and last > limit:
                 said = f"{runs} has an answer to prompt {last}, but --limit is {limit}."
