@@ -172,6 +172,12 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
     return lora
 
 
+def settled(own: RunOptions, *, lora: bool, gpu: bool) -> RunOptions:
+    """Replace `auto` settings by the values for this machine, so that another machine can resume the run."""
+    dtype: Any = str(weights_dtype(own.dtype, lora=lora, gpu=gpu)).removeprefix("torch.")
+    return own.model_copy(update={"lora": lora, "dtype": dtype})
+
+
 def prepare_all(
     paths: Sequence[str],
     own: RunOptions,
@@ -383,8 +389,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     verb = verb_of(type(asked))
     lora = choose_method(asked, model, say=tell)
     args = training_arguments(asked, lora=lora, say=tell)
-    dtype = str(weights_dtype(asked.dtype, lora=lora, gpu=not args.use_cpu)).removeprefix("torch.")
-    own = asked.model_copy(update={"lora": lora, "dtype": dtype})  # so any machine can resume the run
+    own = settled(asked, lora=lora, gpu=not args.use_cpu)
     verb.check(own, model)
     output = Path(str(args.output_dir))
     check_output(output, model, own.model_name_or_path)
