@@ -22,7 +22,8 @@ from redraft.errors import ModelError, OutputError, UsageError
 if sys.platform == "win32":
     from redraft.jobs import windows
 else:
-    import fcntl
+    with suppress(ImportError):  # some systems have no locks
+        import fcntl
 
 _QUIETLY = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")  # without O_NONBLOCK, opening a pipe waits for a writer
 
@@ -129,7 +130,7 @@ def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
         try:
             if sys.platform == "win32":
                 windows.lock(handle, wait=wait, shared=shared)
-            else:
+            elif "fcntl" in globals():
                 kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
                 fcntl.flock(handle, kind | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
