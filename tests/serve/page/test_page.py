@@ -361,7 +361,7 @@ def test_a_passage_that_comes_back_the_same_makes_no_version(browser: Browsing, 
     turn = visit.answered()
     visit.page.set_viewport_size({"width": 390, "height": 400})
     visit.page.evaluate("scrollTo(0, 0)")  # it no longer follows the answer
-    turn.locator(".final p").click(click_count=3)
+    turn.locator(".final p").click(click_count=3, delay=50)  # slow enough for a frame between two clicks
     visit.page.locator("form.editor q", has_text="It is 🌧 wet. It is **very wet**.").wait_for()
     visit.page.wait_for_function(ON_TOP, arg=visit.page.query_selector("form.editor .main"))
     assert turn.locator(".verdict summary").inner_text() == "✓ 2 sentences, at least 2"

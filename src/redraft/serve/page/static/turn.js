@@ -103,7 +103,7 @@ function Done({ conversation, turn, last }) {
   const { chain } = turn, broken = brokenOff(turn);
   return html`
     ${chain && html`<${Path} chain=${chain} turn=${turn} />
-      <div onMouseUp=${(event) => mark(turn, event.currentTarget)}>
+      <div onMouseUp=${(event) => mark(turn, event.currentTarget, event.detail)}>
         <${Final} chain=${chain} model=${turn.model} thought=${turn.thought} apart=${turn.thoughts} /></div>
       <${Marked} conversation=${conversation} turn=${turn} />`}
     ${[broken, turn.unchanged].filter(Boolean).map((each) => html`<p class="broken">${printable(each)}</p>`)}
@@ -111,8 +111,16 @@ function Done({ conversation, turn, last }) {
     <${Actions} conversation=${conversation} turn=${turn} last=${last} />`;
 }
 
+let waiting = 0;
+
 // Remembers the selected passage of an answer, for a field that asks what should be different there.
-function mark(turn, box) {
+// A double click may become a triple one, and until then the page must not scroll.
+function mark(turn, box, clicks) {
+  clearTimeout(waiting);
+  if (clicks === 2) {
+    waiting = setTimeout(mark, 500, turn, box);
+    return;
+  }
   const place = placeOf(answerOf(turn.chain), box.querySelector(".final"));
   if (!place) return;
   update({ marked: { id: turn.id, place } });
