@@ -341,6 +341,10 @@ def test_it_goes_on_from_the_weights_of_another(tmp_path: Path) -> None:
     fourth: Any = added(tiny(), lora_from=tmp_path)
     layer = fourth.base_model.model.model.layers[0].self_attn.q_proj
     torch.testing.assert_close(one.get_delta_weight("default"), layer.get_delta_weight("default"))
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
+    fifth: Any = added(tiny(), lora_from=tmp_path)
+    layer = fifth.base_model.model.model.layers[0].self_attn.q_proj
+    torch.testing.assert_close(2 * one.get_delta_weight("default"), layer.get_delta_weight("default"))
 
 
 def test_a_gguf_adapter_without_alpha_is_taken_as_llamacpp_takes_it(tmp_path: Path) -> None:

@@ -303,7 +303,9 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
     have no effect before training. An adapter with alpha 0 is not scaled.
     """
     if adapter.is_dir():
-        alpha = read_config(adapter)["lora_alpha"]
+        saved = read_config(adapter)
+        alpha = saved.get("lora_alpha", peft.LoraConfig.lora_alpha)
+        alpha *= saved["r"] ** 0.5 if saved.get("use_rslora") else 1  # then peft's scale is alpha / √r
         find_files(adapter)  # peft would ask the hub for missing files
         theirs = peft.load_peft_weights(str(adapter), device="cpu")
     else:

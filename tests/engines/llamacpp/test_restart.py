@@ -79,6 +79,7 @@ async def test_a_reply_goes_on_token_for_token_after_kills(
         assert not engine.health.trouble
 
 
+@pytest.mark.slow
 async def test_all_streams_go_on_and_one_process_is_started(default_model: Path) -> None:
     async with opened(default_model, parallel=3) as engine:
         whole = said(await heard(engine.chat(TALE, GREEDY)))

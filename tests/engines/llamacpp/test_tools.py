@@ -88,18 +88,21 @@ def test_a_call_has_the_room_of_all_and_many_share_it() -> None:
     assert calls_at('[{"name": "weather", "arguments": ' + '{"town": ' * 100_000, {"weather"})[0] == []
 
 
-@pytest.mark.parametrize("choice", ["auto", "required"])
-def test_a_thought_is_ended_before_the_call(default_model: Path, tmp_path: Path, choice: str) -> None:
+def test_a_thought_is_ended_before_the_call(default_model: Path, tmp_path: Path) -> None:
     thought = "<issue_start>{{ message.reasoning_content or 'A town.' }}<issue_closed>"
     thought = f"{{% if message.role == 'assistant' %}}{thought}{{% endif %}}"
     template = TEMPLATE.read_text().replace("{% if message.content", f"{thought}{{% if message.content", 1)
     template = template.replace("assistant\n{% endif %}", "assistant\n<issue_start>{% endif %}")
     model = with_text(default_model, "tokenizer.chat_template", template, tmp_path / "thinks.gguf")
     asked = [each for each in ASKED if not each["content"] or each["role"] != "assistant"]
-    asking: Any = {"tools": [WEATHER], "extra_body": {"tool_choice": choice}, "temperature": 0.0}
-    chain = redraft.revise(asked, model=str(model), max_thoughts=2, max_tokens=60, max_revisions=0, **asking)
-    assert (chain.steps[0].reasoning, chain.answer) == ("A town", "")
-    assert json.loads(chain.steps[0].tool_calls[0]["function"]["arguments"]) == {"town": "Ulm"}
+    asking: Any = {"tools": [WEATHER], "max_thoughts": 2, "max_tokens": 60, "temperature": 0.0}
+    engine = asyncio.run(LlamaCppEngine.start(model, machine=MachineOptions(ctx=1024, threads=1)))
+    for choice in ("auto", "required"):
+        told = {"tool_choice": choice}
+        chain = redraft.revise(asked, model=engine, max_revisions=0, extra_body=told, **asking)
+        assert (chain.steps[0].reasoning, chain.answer) == ("A town", "")
+        assert json.loads(chain.steps[0].tool_calls[0]["function"]["arguments"]) == {"town": "Ulm"}
+    asyncio.run(engine.aclose())
 
 
 def test_a_server_passes_tools_on_to_a_local_model(engine: LlamaCppEngine) -> None:
