@@ -29,7 +29,7 @@ from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
-"""The most frequency divisors in a file. A model has half as many divisors as a head has elements."""
+"""The maximum number of rotary frequency divisors in a file. A model needs one per two elements of a head."""
 
 _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
