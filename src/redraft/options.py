@@ -366,7 +366,7 @@ class ServerOptions(WaitOptions):
     """The options for the prices and limits of a model's server, and for waiting."""
 
     price: str | None = option(
-        "price in USD per million tokens, used if the config file has none", BUDGET, "IN,OUT[,CACHED]"
+        "price in USD per million tokens, instead of that in the config file", BUDGET, "IN,OUT[,CACHED]"
     )
     rpm: int | None = option("send at most N requests per minute", SERVER, "N", ge=1)
     tpm: int | None = option("use at most N tokens per minute", SERVER, "N", ge=1)
