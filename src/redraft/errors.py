@@ -282,7 +282,7 @@ class ServerError(EngineError):
 
 
 class EmptyReply(EngineError):
-    """A model ended without an answer: it called a tool, only thought, or generated nothing."""
+    """A model ended without an answer: it called a tool, wrote only thoughts, or generated nothing."""
 
     by_itself = False  # whether the model ended at once. Some callers allow such an empty answer.
     cut = False  # whether `max_tokens` was reached before an answer, or the context was full

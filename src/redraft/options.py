@@ -226,7 +226,7 @@ class PlainOptions(OptionModel):
         "write up to N drafts, and revise the best one [1; best-of: 4]", LOOP, "N", "--n", ge=1
     )
     prompts: Prompts = option(
-        "prompts for criticism and revision: task asks for new answers, teacher for scores and corrections",
+        "prompts of critic and writer: 'task' asks for new answers, 'teacher' for scores and corrections",
         LOOP,
         "NAME",
         default="task",
@@ -344,7 +344,7 @@ class WaitOptions(OptionModel):
     """The options for waiting for a model's server."""
 
     timeout: float | None = option(
-        "give up after S seconds without a first or next token [300, then 60]", SERVER, "S", ge=0.001
+        "give up after S seconds without a first or next token [first 300, next 60]", SERVER, "S", ge=0.001
     )
     retries: int = option(
         "repeat a request up to N times if the server is down or fails; in a run, also if a reply breaks off",
@@ -355,7 +355,7 @@ class WaitOptions(OptionModel):
     )
     patience: float | None = option(
         "keep trying for S seconds, even after the retries, while a server is down or busy "
-        "[ask, chat, serve, revise(): 0, others: 300]",
+        "[0 for ask, chat, serve and revise(), otherwise 300]",
         SERVER,
         "S",
         ge=0,
@@ -366,7 +366,7 @@ class ServerOptions(WaitOptions):
     """The options for the prices and limits of a model's server, and for waiting."""
 
     price: str | None = option(
-        "price in USD per million tokens, used if the config file has none", BUDGET, "IN,OUT[,CACHED]"
+        "price in USD per million tokens, instead of that in the config file", BUDGET, "IN,OUT[,CACHED]"
     )
     rpm: int | None = option("send at most N requests per minute", SERVER, "N", ge=1)
     tpm: int | None = option("use at most N tokens per minute", SERVER, "N", ge=1)

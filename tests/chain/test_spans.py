@@ -192,7 +192,7 @@ def test_every_format_learns_the_accepted_answer(made: Chain, chosen: TrainingFo
     [
         (judged("A0", REVISE), "every answer was rejected"),
         (Step(answer="A0", finish="max_tokens"), "the answer was cut"),
-        (Step(answer=REVISE, echo=True), "the answer only repeats the feedback"),
+        (Step(answer=REVISE, echo=True), "the answer is an echo, such as a copy of the feedback"),
         (Step(answer=" \n"), "no answer"),
     ],
 )

@@ -258,7 +258,7 @@ def test_a_question_stopped_before_its_answer_is_not_kept() -> None:
         terminal.type("Snow?\r")
         terminal.see("Waiting for the model")
         terminal.see("taken back.", press="\x03")
-        terminal.see("Ask again: /revise revises the previous answer.")
+        terminal.see("Ask again. /revise revises the previous answer.")
 
 
 def test_pasted_lines_are_one_question(slow: Terminal) -> None:

@@ -117,9 +117,9 @@ def test_long_answers_have_no_majority() -> None:
     assert "contains:rain scores" not in result.stdout, "the prompt asks for it"
     refused(run("add", "--ways", "one,vote", "--samples", "2"), "no votes to count.", "Give --samples 3")
     write("test.jsonl", [{"prompt": "Describe rain.", "checks": ["contains:rain"]}])
-    refused(run("test.jsonl", "--ways", "vote"), "no votes to count.", "without: test/0 in test.")
+    refused(run("test.jsonl", "--ways", "vote"), "no votes to count.", "have none: test/0 in test.")
     both = run("add,own.jsonl", "--ways", "one,vote")
-    assert "short answers. Prompts without: own/0, own/1 in own.\n" in both.stderr
+    assert "short answers. These prompts have none: own/0, own/1 in own.\n" in both.stderr
     assert {file.parent.parent.name for file in Path("d").rglob("vote-*.jsonl")} == {"add"}
     write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
     redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
@@ -549,7 +549,7 @@ def test_a_way_without_checks_is_chosen_and_kept(caplog: pytest.LogCaptureFixtur
     assert "checks" not in recipe("way.yaml")
     assert (alone.stderr, caplog.messages) == ("", [])
     assert "without the check contains." in redraft(*asked, "--check", "contains:rain").stderr
-    said = "does not cover answers with the check contains. Covered checks: none, as in redraft eval."
+    said = "does not cover answers with the check contains. It covers answers without checks."
     done = redraft("answer", "own.jsonl", "-o", "out.jsonl", "--recipe", "way.yaml", "-j", "1")
     assert done.stderr.count(said) == 1
     done = redraft("eval", "checks", "own.jsonl", "-o", "eval.jsonl", "--recipe", "way.yaml")
@@ -687,7 +687,7 @@ def test_a_judge_is_for_choosing_by_prompts_alone() -> None:
     refused(redraft("diagnose", "d", "--tasks", GSM8K, "--judge", "default"), "--judge needs --choose.")
     prompts(2)
     refused(chosen("--judge", "a", "--judge", "b"), "--judge was given twice.", "--judge a")
-    refused(chosen("--judge", "default"), "checks, so no judge is needed.", "With checks, leave out --judge")
+    refused(chosen("--judge", "default"), "checks, so no judge is needed.", "Or leave out --judge")
     refused(chosen("--judge", "default", "--tasks", GSM8K, "--check", "words<=9"), "leave --judge out")
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})"} for n in range(25)])
     judged = chosen("--judge", "script:script.jsonl", ways="one,best,steered")

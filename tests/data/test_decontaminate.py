@@ -174,4 +174,4 @@ def test_an_item_that_drops_many_records_is_told(tmp_path: Path, capsys: pytest.
         questions = [{"prompt": f"{n}. {LONG if n < count else n}"} for n in range(10)]
         decontaminate(write(tmp_path / "in.jsonl", questions), tmp_path / str(count), against=against)
     said = [line for line in capsys.readouterr().err.splitlines() if "were dropped" in line]
-    assert said == ["redraft: 3 of 10 records were dropped, 3 of them for eval/0."]
+    assert said == ["redraft: 3 of 10 records were dropped, 3 of them because of eval/0."]

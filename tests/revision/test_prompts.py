@@ -24,7 +24,7 @@ OWN = {
         ({"revise": "Again."}, "the template revise lacks {found}", "docs/recipes.md"),
         ({"revise": "{found}\n\n{fond}"}, "an unknown placeholder {fond}", "Placeholders: {found}, {prompt}"),
         ({"revise": "{found!r} Write."}, "an unknown placeholder {found}", "Placeholders: {found}, {prompt}"),
-        ({"revise": "{found} Again."}, "lacks a request for answers without faults", "{found}"),
+        ({"revise": "{found} Again."}, "asks for nothing if a check finds no faults", "{found}"),
         ({"revise": "{found} {\n\nAgain."}, "the template revise cannot be read", "{{ or }}"),
         ({"revise": 3}, "the template revise is 3", "docs/recipes.md"),
         ({"criticise": "{found}\n\nJudge it."}, "the words 'Revision is needed'", "'Revision is not needed'"),

@@ -88,7 +88,7 @@ def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path)
     )
     assert report.lines() == [
         "5 records read, 3 to train on: 25 tokens, 6 of them with loss (24%); the longest example has 20",
-        "1 cut, by 13 tokens in all (13 of prompts): data/2",
+        "1 cut, by 13 tokens in all (13 from prompts): data/2",
         "2 skipped, no answer: data/1, data/4",
     ]
 

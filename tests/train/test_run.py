@@ -102,7 +102,7 @@ def test_data_that_packed_is_smaller_than_a_step_is_not_packed(model: str, here:
     usual = USUAL.replace("128", "512 --gradient_accumulation_steps 6")
     made = ready(model, "--lora", "False", said=said, usual=usual)
     assert (len(made.data.rows), made.config["packing"]) == (24, False)
-    assert any("would not fill a step of 24." in line for line in said)
+    assert any("would not fill a step of 24 rows." in line for line in said)
 
 
 def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:

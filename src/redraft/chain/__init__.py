@@ -362,7 +362,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def passed(self) -> bool | None:
-        """Whether the best answer passed every check, and `unchanged` is empty. None if none judged it."""
+        """Whether the best answer passed all checks and `unchanged` is empty; None if nothing was checked."""
         return None if self.best is None else not self.unchanged and self.steps[self.best].passed
 
     @property
@@ -427,7 +427,7 @@ class Chain(_Record, Generic[T_co]):
             where: The location of the line for error messages, such as `out.jsonl:12`.
 
         Raises:
-            RecordError: The line is not JSON, or the version or another field is wrong.
+            RecordError: The line is not JSON, or a field, such as the version, is wrong.
         """
         try:
             return cls.model_validate_json(line)
@@ -442,9 +442,9 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?[\[{].*[\]}][`\s]*\Z", re.DOTALL)
 
 
 def loop(text: str) -> int | None:
-    """If a text ends with three equal phrases, return where the first of them ends, otherwise None.
+    """If a text ends with three equal phrases, return where the first of them ends. Otherwise, return None.
 
-    In JSON, each string is a text of its own, because equal values are data.
+    In JSON, each string is searched separately, because several values may rightly be equal.
     """
     piece = r'"(?:[^"\\]|\\.)*"?' if _JSON.match(text) else ".+"
     for each in re.finditer(piece, text, re.DOTALL):
@@ -497,7 +497,7 @@ _DERIVED = ("answer", "passed", "value")  # written to JSON, but not fields of `
 
 
 def describe(error: ValidationError) -> str:
-    """Return a validation error as one line with each field, the problem and the value."""
+    """Return a validation error as one line: each wrong field (at most three), the problem and the value."""
     parts = []
     for item in error.errors(include_url=False)[:3]:
         field = ".".join(str(part) for part in item["loc"])
@@ -542,7 +542,7 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
 
 
 def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
-    """Return the chain with the id `chain_id` or, for `12`, the only chain whose id ends in `/12`.
+    """Return the chain with the id `chain_id` or, if none has it, the only one whose id ends in `/chain_id`.
 
     Raises:
         UsageError: No chain or more than one chain matches. The message names the file, `where`.

@@ -3,9 +3,9 @@
 Most templates do not mark what the model writes. So this module inserts a numbered mark into the middle of
 each text, where templates that trim or compare texts do not notice the mark. In the rendered text, the marks
 show the position of each text. A missing mark means that the template left a text out. A turn of the model
-begins after the rendered prompt and ends with a control token. If a later message changes a turn, for example
-by dropping thoughts, the turn carries no loss. Control tokens spelled out in a text stay text: a `BREAK` in
-the middle hides each token from the template and from the search for control tokens.
+begins after the rendered prompt and ends with a control token. If the template changes a turn once a later
+message follows, for example by dropping thoughts, the turn carries no loss. Control tokens spelled out in a
+text stay text: a `BREAK` in the middle hides them from the template and from the search for control tokens.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def chat_spans(chain: Chain, objective: Objective, template: ChatTemplate) -> li
 
 
 class _LostThoughts(RecordError):
-    """The template leaves out the thoughts of the last turn."""
+    """The template leaves out the thoughts of a turn."""
 
 
 class _Form(NamedTuple):

@@ -6,7 +6,7 @@ carries loss if all characters of the token do.
 
 A record that is too long is cut at the end, as in the trainers of SelFee, Alpaca and FastChat. The stop token
 is dropped too, because the model must not learn to stop at the cut. If the prompt is long, up to half of the
-length is reserved for the first turn with loss, and the longest user or system text loses the middle.
+length is reserved for the first turn with loss, and the longest user or system text is cut in the middle.
 
 A `Vocabulary` is copied once from a transformers tokenizer, so that workers load transformers and torch only
 to render chat templates. Control tokens typed by users must stay text, but the tokenizers library reads
@@ -274,7 +274,7 @@ class Uncut:
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to `limit` tokens.
 
-        The prompt is cut to leave room for `learnt` tokens (default: `self.learnt`), at most half the limit.
+        The prompt is cut to leave room for `learnt` tokens (default: `self.learnt`), at most `limit // 2`.
         """
         if not self.trained[1:].any():
             return Skipped("there is no token to train on")
@@ -442,7 +442,7 @@ class PromptEncoder(Encoder):
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, format: TrainingFormat, max_length: int, room: int
     ) -> None:
-        """Read the tokenizer. A prompt may have `max_length - room` tokens."""
+        """Read the tokenizer. A prompt may have at most `max_length - room` tokens."""
         super().__init__(tokenizer, format, "answer", max_length)
         self._most = max_length - room
 
@@ -475,7 +475,7 @@ Pair = tuple[Example, Example]  # the chosen answer and the rejected one, each w
 
 
 class PairEncoder:
-    """Turn chains into pairs, deterministically. An encoder can be pickled."""
+    """Turn chains into preference pairs, deterministically. An encoder can be pickled."""
 
     wanted = 'A pair is {"prompt": "…", "chosen": "…", "rejected": "…"}.'
 
@@ -532,7 +532,7 @@ class PairEncoder:
 
 
 def answers_of(chain: Chain) -> tuple[str, str]:
-    """Return the answers that `to_preference` chooses and rejects. Raise a RecordError without a pair."""
+    """Return the answers that `to_preference` chooses and rejects. Raise a RecordError if there are none."""
     if isinstance(meta_of(chain, "source").get("chosen"), list):
         raise RecordError("a pair has a tool call or thoughts, but this training supports only text")
     if any(is_blank(step.answer) for step in chain.steps):

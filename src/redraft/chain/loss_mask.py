@@ -87,7 +87,7 @@ def only_text(chain: Chain) -> Chain:
 
 
 def ending_in_answer(chain: Chain) -> Chain:
-    """If a chain has no answer, use the prompt's last assistant message, and drop all later turns."""
+    """If a chain has no answer, make the prompt's last assistant message the answer, and drop later turns."""
     if chain.steps or gold_text(chain):
         return chain
     turns = chain.prompt.messages or ()
@@ -147,7 +147,7 @@ def _fault(step: Step) -> str | None:
     if not has_answer([step]):
         return _NONE
     if step.echo:
-        return "the answer only repeats the feedback"
+        return "the answer is an echo, such as a copy of the feedback"
     if not step.complete:
         return _CUT
     return _REJECTED if rejected(step) else None

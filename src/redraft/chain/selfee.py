@@ -277,7 +277,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
     `text` is the whole text of a chain, or only the part after the prompt. If `prompt` is given, the rendered
     prompt is removed from the start. Otherwise, a prompt is recognised by `### Instruction:`, and ends at the
-    last `### Answer:` that a chain can follow. The last nonempty answer is the best answer.
+    last `### Answer:` whose next heading, if any, is `### Feedback 1:`. The last nonempty answer is the best.
     """
     if prompt is None:
         prompt, written = _split(text)

@@ -45,7 +45,7 @@ _BARE = re.compile(r"\s*analysis(?=\S)(.*?)assistantfinal(.*)", re.DOTALL)
 """Matches Harmony's channels in a text whose control tokens the server left out."""
 
 _GOES_ON = re.compile(r"[ \t]*[,.;:)`'\"]|[ \t]+[a-z]")
-"""Matches text after a tag, such as a comma, if a sentence only mentions the tag."""
+"""Matches the text after a tag, such as a comma, that shows that a sentence only mentions the tag."""
 
 _NAMED = re.compile(
     r"""(<[^<>\s'"{}]{1,40}>|\[[A-Z_]{1,40}\])(?:\\n|\s)*(?:['"]\s*[+~]\s*|-?%}|\{\{-?)"""

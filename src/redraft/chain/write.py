@@ -104,7 +104,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, if missing, in the gold answer.
 
     Lost: drafts, feedback, the division into instruction and input, cost, model, settings, and all of `meta`
-    except the tools and the fields of the answer's message. Reading keeps only the text of a single question.
+    except the tools and the fields of the answer's message. A lone user message is read back as text only.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
@@ -138,7 +138,7 @@ def to_preference(chain: Chain) -> Record | Unfit:
 
 
 def to_every_eval_ever(chain: Chain) -> Record | Unfit:
-    """Convert a chain that `redraft eval` scored into an instance of Every Eval Ever's schema 0.3.0.
+    """Convert a chain scored by `redraft eval` to an instance of Every Eval Ever's schema 0.3.0.
 
     Lost: other answers, feedback, settings, and the checks' messages. The schema's file of aggregates, which
     would contain the task's source, is not written.

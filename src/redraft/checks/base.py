@@ -35,7 +35,7 @@ MOST_PLACES = 100
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer, for checks that judge the reasoning."""
 DEMANDS: ContextVar[str] = ContextVar("demands", default="")
-"""Facts that `grounded` accepts: in wishes, demands without `limits`, and schemas except their limits."""
+"""Texts whose facts `grounded` accepts, besides the prompt: wishes and checks' demands, but no limits."""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -127,7 +127,7 @@ class Prefixed(Check, Protocol):
     """
 
     def prefix(self, text: str) -> Prospect:
-        """Judge the beginning of an answer: `lost` if no continuation passes, not even an empty text.
+        """Judge the beginning of an answer: `lost` if neither `text` nor any continuation passes.
 
         The last word may still grow ("light" becomes "lighthouse"), and white space around the answer is
         stripped. This method is called often, so even a few milliseconds are too long.
@@ -230,7 +230,7 @@ async def run_checks(
     """Run checks concurrently, and return their results in order.
 
     Reasoning in tags (`chain.thoughts`) is not judged. If a check has a schema, all checks get only the
-    answer's JSON (`text_of`). But if any check is from IFEval, all checks get the whole answer. A blank
+    answer's JSON (`json_in`). But if any check is from IFEval, all checks get the whole answer. A blank
     answer always fails. `wishes` are the changes that a person asked for.
     """
     checks, (opened, answer) = [*checks], apart(answer)
@@ -283,7 +283,7 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 AT_ONCE = min(32, all_cores())
-"""The most checks that run processes at once. With more, a check might exceed its time limit."""
+"""The most checks whose processes run at the same time. With more, a check might exceed its time limit."""
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

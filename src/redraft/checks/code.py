@@ -1,6 +1,6 @@
 """A check that runs a model's Python program against unit tests, in a sandbox.
 
-docs/checks.md lists what a program can fake. The check has no short form: only Python creates the check, so
+docs/checks.md lists what a program can fake. The check has no short form and is made only in Python code, so
 no `--check`, recipe or file can start a program that a model wrote.
 """
 

@@ -42,8 +42,8 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     """Return whether an answer only repeats a message or agrees. The first 20,000 characters are read.
 
     Args:
-        prompt: The prompt. After a system message, the answer may be a copy of the user's text, such as a
-            text that needs no correction.
+        prompt: The prompt. If it has a system message, the answer may equal the user's text. For example, the
+            system message asks for corrections, and the text needs none.
         heard: Earlier criticisms and requests to revise. A copy may differ in numbers and quotations.
         demand: The demands of checks, which were added to the prompt. A copy of one demand is an echo, too.
     """

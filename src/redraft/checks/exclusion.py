@@ -22,7 +22,7 @@ from redraft.engines.steering.phrase import pattern_for
 from redraft.jobs.counting import counted
 
 TOKEN_WORDS = 3
-"""The most words per token, on average. In Chinese, a token has about two characters, and each is a word."""
+"""The most words per token, on average. A Chinese token is about two characters, and so about two words."""
 
 MEMBER = 3  # the fewest tokens of a member of a JSON object: its name, its value, and marks between them
 

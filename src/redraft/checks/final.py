@@ -1,4 +1,4 @@
-r"""Checks that compare an answer's result, a number, a letter or a formula, with the right result.
+r"""Checks that compare an answer's result (a number, a letter or a formula) with the right result.
 
 Text after the beginning of another question is ignored, and so are results that the answer retracts or
 denies. The result follows the last `####`, `\boxed{…}` or "the answer is". Otherwise the result is the last

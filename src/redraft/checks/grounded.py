@@ -165,7 +165,7 @@ class Date(NamedTuple):
 
 
 def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
-    """Yield the readings of an `AMOUNT` or `SPOKEN` match: `5m` is 5 million or metres, 5% is also 0.05."""
+    """Yield an `AMOUNT` or `SPOKEN` match's readings: `5m` is 5 million or 5 metres, and 5% is also 0.05."""
     given = match.groupdict()
     scale, sign = (given.get("scale") or "").lower().removesuffix("s"), -1 if given["sign"] else 1
     before = _STOP.split(match.string[max(match.start() - _NEAR, 0) : match.start()])[-1]
@@ -205,7 +205,7 @@ def amounts_in(text: str) -> Iterator[Amount]:
 
 @lru_cache(maxsize=16)
 def scales_in(text: str) -> frozenset[int]:
-    """Return the factors in a text without a number: 1,000,000 for `in millions`, 1,000 for `(k)`."""
+    """Return the scales in a text that follow no number: 1,000,000 for `in millions`, 1,000 for `(k)`."""
     found = (match[0].lower().removesuffix("s") for match in _SCALE.finditer(text))
     return frozenset(_SCALES.get(word) or _LETTERS[word] for word in found)
 
@@ -354,7 +354,7 @@ class Source:
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
-        """Return whether the prompt has any form of a word. Capitals may stand for initials or a unit."""
+        """Return whether the prompt has any form of a word. A word in capitals may be initials or a unit."""
         initials = "US" if word == "USA" else word
         unit = UNITS.get(word.lower(), frozenset())
         others = word.isupper() and (initials in self.initials or not unit.isdisjoint(self.units))

@@ -541,7 +541,7 @@ def _wrong(kind: str, given: Values) -> str:
         if form is list:
             good = good and bool(value) and all(isinstance(part, str) and part for part in value)
         if not good or value == "":
-            return f"{name} is {json.dumps(value, ensure_ascii=False):.60}"
+            return f"{name} cannot be {json.dumps(value, ensure_ascii=False):.60}"
     unknown = [name for name in given if name not in wanted]
     return f"there is no argument {unknown[0]!r}" if unknown else ""
 
@@ -554,7 +554,7 @@ def _misused(kind: str, problem: str) -> CheckSyntaxError:
 
 
 def loosened(answer: str) -> list[str]:
-    """Return the variants of an answer for IFEval's loose score: without first line, last line or both.
+    """Return an answer and its variants for IFEval's loose score: without first line, last line or both.
 
     Each variant is also returned without asterisks. Models often add a line `Sure, here it is:`, or Markdown.
     """

@@ -64,7 +64,7 @@ _AGAIN = 'Your score is missing. Write it now: "Score: " and a whole number from
 
 @dataclass(frozen=True)
 class Judge:
-    """`judge:RUBRIC`: a judge model gives the answer at least 7 of 10."""
+    """`judge:RUBRIC`: a judge model gives the answer at least `bar` of 10 (default 7)."""
 
     source: str
     engine: Engine = field(repr=False, compare=False)  # the judge's engine, which the caller closes
@@ -74,7 +74,7 @@ class Judge:
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR, *, thoughts: bool = False) -> Self:
-        """Return a check with a rubric: the content of the file `source`, or else `source` itself."""
+        """Return a check. The rubric is the text of the file `source` or, if none exists, `source` itself."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
@@ -154,7 +154,7 @@ REWARD_BAR = 0.5  # default of the lowest passing score: a reward of 0
 
 @dataclass(frozen=True)
 class Reward:
-    """`reward:PATH`: a reward model gives the answer a score of at least 0.5."""
+    """`reward:PATH`: a reward model gives the answer a score of at least `bar` (default 0.5)."""
 
     source: str
     model: RewardModel = field(repr=False, compare=False)

@@ -69,7 +69,7 @@ def code_of(written: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return all codes of a language's family in `NEAR`, or only the language's code."""
+    """Return the codes of a language's family in `NEAR` or, without a family, only the language's code."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 
@@ -127,7 +127,7 @@ class Language:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Fail if the answer is clearly in another language. The score is the right language's probability.
 
-        The threshold grows with the length, because a name or a foreign word misleads in a short text.
+        A longer answer needs a higher probability. In a short answer, a name or a foreign word may mislead.
         """
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer

@@ -215,7 +215,7 @@ class _Reader:
         return self.tokens[self.place]
 
     def take(self, *wanted: str) -> str:
-        """Return the next token and advance, if the token is in `wanted` (default: any), or return ""."""
+        """If the next token is in `wanted` (default: any), return it and advance. Otherwise, return ""."""
         found = self.next
         if not found or (wanted and found not in wanted):
             return ""

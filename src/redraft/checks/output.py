@@ -112,7 +112,7 @@ _TYPES = "a pydantic model, list[Model], a union, a dataclass, or a TypedDict"
 
 
 def from_type(output: Any) -> OutputCheck:
-    """Return a check that an answer is JSON for a type.
+    """Return a check that an answer is JSON that pydantic can convert to the type `output`.
 
     Raises:
         UsageError: Pydantic cannot read `output` from JSON, or `output` is a function.

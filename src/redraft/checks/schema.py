@@ -52,7 +52,7 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Return a schema's validator. Raise `CheckSyntaxError` about the check `name` if unusable."""
+    """Return a schema's validator. An unusable schema raises `CheckSyntaxError` about the check `name`."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing.exceptions import NoSuchAnchor, Unresolvable
@@ -65,7 +65,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
         if not impossible(schema):
             return found
         problem = "no JSON fits it: a required part allows no value, is too long, or contains itself"
-        hint = "Look for `not`, `false`, a type within itself, or a minimum above 500,000 or the maximum."
+        hint = "Look for `not`, `false`, a type within itself, or a minimum above the maximum or 500,000."
     except SchemaError as error:
         fault = error.context[0] if error.context else error
         problem = f"it is not a JSON Schema: {fault.json_path}: {fault.message}"
@@ -83,7 +83,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 
 @lru_cache(512)
 def fault_of(text: str) -> tuple[str, str] | None:
-    """Return the path and description of a fault in a JSON Schema: `.type`, "'x' is not one of …".
+    """Return the path and description of a fault in a JSON Schema, such as (".type", "'x' is not one of …").
 
     Return None if the schema is valid by some draft of the standard, or if checking takes too long.
     """
@@ -107,7 +107,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
 
 
 def impossible(schema: Any) -> bool:
-    """Return whether no JSON fits a schema. Some contradictions are missed, such as of `enum` and `type`."""
+    """Return whether no JSON fits a schema. Some contradictions are missed, as between `enum` and `type`."""
     return _Impossible(schema).part(schema, ())
 
 

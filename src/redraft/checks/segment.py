@@ -69,9 +69,9 @@ def sentences(text: str) -> list[str]:
     """Return the sentences of a text.
 
     A sentence has a word. A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？`, at a
-    blank line, and at the end of a heading or list item. No sentence ends after a title, an initial or an
-    abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop, unless the text begins
-    with a word in small letters.
+    blank line, and at the end of a heading or list item. A sentence seldom ends after a title, an initial
+    or an abbreviation (`Dr.`, `J.`, `e.g.`). A full stop before a small letter ends a sentence only if the
+    text begins with a word in small letters.
     """
     found, small = list[str](), _SMALL.match(text) is not None
     for block in _blocks(unix(text)):

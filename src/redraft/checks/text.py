@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to avoid the phrase. For `lacks[part]`, only a single mark steers."""
+        """A `Form` that steers a model to avoid the phrase. If `part`, None except for a mark such as `;`."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -448,7 +448,7 @@ _ESCAPE = regex.compile(r"\\(?:u([\da-fA-F]{4})|(.))")
 
 
 def unescaped(text: str) -> str:
-    """Replace the escapes in a JSON text, surrogates by spaces. Return a text without JSON unchanged."""
+    """Decode the escapes in a JSON text (surrogates become spaces). Return a text without JSON unchanged."""
     return _ESCAPE.sub(_said, text) if "\\" in text and is_json(text) else text
 
 

@@ -51,8 +51,8 @@ def ask(
     with '-', that text is the prompt.
 
     On a terminal, each step is a line, and the best answer comes last. In a pipe, or with --quiet, only the
-    best answer is printed. With --steps, each text is shown; on a terminal, as it is written, and a revision
-    as a word diff against the draft before it.
+    best answer is printed. With --steps, each text is shown. On a terminal, it appears as it is written, and
+    a revision is shown as a word diff against the text before it.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
     Without a prompt, the edit fixes what --check finds. The file itself stays unchanged: "| patch notes.txt"
@@ -242,7 +242,7 @@ def say_wait(reason: str) -> None:
 
 
 def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
-    """Print the faults of the best answer, whose steps may be `shown` already. Return the exit status."""
+    """Print the best answer's faults, and return the exit status. Set `shown` if the user saw all steps."""
     from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of
 

@@ -152,7 +152,7 @@ class Chat:
         if watch and (said := watch.add(chain)):
             tell(said)
         if self.watching and not kept:
-            before = "Ask again: /revise revises the previous answer." if self.session.talk.turns else None
+            before = "Ask again. /revise revises the previous answer." if self.session.talk.turns else None
             tell("there is no answer, so the question was taken back.", before)
         elif kept and not self.watching:
             from redraft.checks.json_reading import text_of

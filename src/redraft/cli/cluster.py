@@ -69,7 +69,7 @@ class NodeFlags:
     ray: Annotated[
         str | None, _nodes("[ADDRESS]", "Run models on Ray at HOST:PORT or auto; without ADDRESS, start Ray.")
     ] = None
-    replicas: Annotated[str, _nodes("LEAST-MOST", "Replicas of each model: 2, or 0-4.")] = "1"
+    replicas: Annotated[str, _nodes("LEAST-MOST", "Replicas of each model, such as 2 or 0-4.")] = "1"
     app: Annotated[str, _nodes("NAME", "The name of this server on the cluster.")] = "redraft"
 
     @contextmanager

@@ -97,7 +97,7 @@ def clean(
     like: Annotated[
         Literal["fastchat", "selfee"] | None, flag(None, "Use the rules of Vicuna's or SelFee's data.")
     ] = None,
-    rules: Annotated[str | None, flag("A,B…", "Apply only these rules, such as usual,answered.")] = None,
+    rules: Annotated[str | None, flag("A,B…", "Apply only these rules, such as 'usual,answered'.")] = None,
     skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
     languages: Annotated[str, flag("EN,DE…", "Keep only these languages (the rule 'language').")] = "",
     blocked: Annotated[str, flag("A,B…", "Word lists for the rule 'blocked': fastchat, alpaca.")] = "",
@@ -154,9 +154,9 @@ def decontaminate(
 ) -> None:
     """Drop the records that contain evaluation items.
 
-    A record is dropped if it shares 13 consecutive words with an item's question, gold answer or rationale,
-    ignoring case and punctuation. A shorter question must match completely; with fewer than 8 words, it
-    must be a whole turn. The file of --dropped lists each matching item and the shared words.
+    A record is dropped if it shares N consecutive words (--ngram) with an item's question, gold answer or
+    rationale, ignoring case and punctuation. A shorter question must match completely; with fewer than 8
+    words, it must be a whole turn. The file of --dropped lists each matching item and the shared words.
     """
     from redraft.data.decontaminate import decontaminate as decontaminated
 
@@ -176,8 +176,8 @@ def merge(
 ) -> None:
     """Mix files of chains by a recipe.
 
-    Records of each part are drawn with the seed, then all are shuffled. The same recipe, seed and files give
-    the same output. OUT.run.json records recipe, seed, counts, licences and checksums.
+    The seed decides which records of each part are taken, and the order of all. The same recipe, seed and
+    files give the same output. OUT.run.json records recipe, seed, counts, licences and checksums.
     """
     from redraft.data.merge import merge as merged
 

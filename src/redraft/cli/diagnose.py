@@ -44,14 +44,14 @@ def diagnose(
     With --tasks, each model answers each task in several ways, which are compared at equal tokens
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
     after any stop, and adds more models, tasks, ways or seeds to the folder. Without --tasks, table and page
-    are made again. Revisions are guided by --check or else by the tasks' own checks. A limit
-    ends the command with exit status 4. --choose way.yaml writes the best way to that file; without --tasks,
-    CHAINS then names the tasks, and the folder is way. With --judge, a model compares the answers, so prompts
-    need no checks. To recompute the promise in way.yaml: redraft diagnose way.yaml --verify
+    of such a folder are made again. Revisions are guided by --check or, without it, by the tasks' own checks.
+    A limit ends the command with exit status 4. --choose way.yaml writes the best way to that file. Then,
+    without --tasks, CHAINS are the tasks, and the folder is named 'way'. With --judge, a model compares the
+    answers, so prompts need no checks. To recompute the promise: redraft diagnose way.yaml --verify
 
-    Ways: one answer; revise, guided by the task's checks; revise alone, by the model's own criticism; vote,
-    by majority; vote early, which stops once the majority is clear; best of N, chosen by the checks; auto,
-    repair, verified, steered, blind, shuffled. Checks steer only the way steered, unless --steer is given.
+    Ways: one (answer); revise (guided by checks); alone (revise by the model's own criticism); vote (by
+    majority); early (a vote that ends once the majority is clear); best (of N, chosen by checks); steered
+    (best, and checks steer it; --steer steers all ways); auto, repair, verified, blind, shuffled.
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:

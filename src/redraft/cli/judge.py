@@ -23,7 +23,7 @@ def judge(
     """Have a model judge the answers of two models, or of one.
 
     A and B are files of answers or chains, joined by question_id. FILE gets a review for each question and
-    order, in SelFee's and FastChat's shape, for redraft report. The judge sees each pair in both orders.
+    order, in SelFee's and FastChat's shape, for redraft report. By default, the judge sees both orders.
 
     After any stop, the same command resumes. FILE.journal.db stores replies, so none is paid for twice. If
     most of the first 20 reviews cannot be read, the run stops and says why; the exit status is 3. Failures

@@ -35,7 +35,7 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
 
 
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that adds the options of an `OptionModel`, and `--recipe`, to a command, as `flags`.
+    """Return a decorator that gives a command the options of an `OptionModel`, and `--recipe`, in `flags`.
 
     `group` is the `module:name` of the `OptionModel`, which is imported only when the command is used.
     `repeated` is the name of a flag that can be given several times, and whose value is a list.

@@ -33,7 +33,7 @@ _EXTRAS = {
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }
-"""Maps the extra of each command, which has the command's name, to the modules of the extra."""
+"""Maps the name of a command, which is also the name of its extra, to the modules of the extra."""
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
@@ -74,7 +74,7 @@ class Verbs(TyperGroup):
             verb = ctx.invoked_subcommand or ""
             if (error.name or "").partition(".")[0] not in _EXTRAS.get(verb, ()):
                 raise
-            missing = MissingExtra(f"redraft {verb} (here: {error.name})", verb)
+            missing = MissingExtra(f"redraft {verb} (to import {error.name})", verb)
             tell(missing.message, missing.hint)
             raise typer.Exit(missing.exit_status) from error
         except OSError as error:

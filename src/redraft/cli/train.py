@@ -43,7 +43,7 @@ def reward(words: Words = None) -> None:
     """Train a reward model, which rates an answer with a number.
 
     The number is higher for the answer that people or checks preferred. The data are pairs of answers to a
-    prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains,
+    prompt: HH-RLHF, SHP, ranked replies of OASST1, records {prompt, chosen, rejected}, or redraft's chains,
     whose rejected drafts are paired with their accepted revisions. With --eval_data_path, the result is
     measured on held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
     """
@@ -128,14 +128,14 @@ def self_(
     answer_steps: Annotated[int, flag("N", "Optimizer steps on answers (150).", min=0)] = 150,
     chain_steps: Annotated[int, flag("N", "Optimizer steps on chains (1,300).", min=1)] = 1300,
     parallel: Annotated[int, flag("N", "Generate N texts at once (32).", min=1)] = 32,
-    seed: Annotated[int, flag("N", "Random seed for drawing exercises (1).")] = 1,
+    seed: Annotated[int, flag("N", "Random seed for the exercises (1).")] = 1,
 ) -> None:
     """Train a model to check and revise its own answers to tasks.
 
-    Each task draws prompts, and has an exact check that shows its work. One adapter learns right answers, and
-    drafts answers to other prompts. The check criticises the drafts, and a second adapter learns to criticise
-    and revise. First and revised answers are then tested on prompts that are worded differently. All files
-    are in DIR, with a model card. To resume a stopped run, type the same command again. With
+    Each task makes random prompts, and has an exact check that shows its work. One adapter learns right
+    answers, and drafts answers to other prompts. The check criticises the drafts, and a second adapter learns
+    to criticise and revise. First and revised answers are then tested on prompts that are worded differently.
+    All files are in DIR, with a model card. To resume a stopped run, type the same command again. With
     --from, the model learns the tasks of --task besides its old ones, which are rehearsed.
     """
     from redraft.train.options import LARGE

@@ -24,8 +24,8 @@ def vote(
 ) -> None:
     """Judge the answers of two models blindly: which is better?
 
-    Shows pairs without the models' names. The order of pairs and the sides of answers are drawn for each
-    voter. The page is on this machine only, and is served until Ctrl-C.
+    Shows pairs without the models' names. For each voter, the order of pairs and the sides of answers are
+    random. The page is on this machine only, and is served until Ctrl-C.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
     command resumes. Several voters may share FILE.

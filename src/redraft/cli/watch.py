@@ -69,8 +69,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` contains the steps that were shown before. With `steps`, whole texts are shown; with False,
-    a line each. The best answer follows, unless it is the only text so far. With None, nothing stays.
+    `earlier` contains the steps shown before. If `steps` is True, all texts are shown. If False, each text
+    has a line. The best answer follows, unless it was shown as the only text. If None, nothing else stays.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ def clean(
 
     Raises:
         UsageError: A name is unknown, or two options contradict each other.
-        RecordError: No record can be read or, with `strict`, a record cannot be read.
+        RecordError: No record can be read, or a file is damaged. With `strict`, any unreadable record raises.
         OutputError: `out` exists and `force` is not set, or `out` cannot be written.
     """
     plan, run = _plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options, clean)
@@ -123,7 +123,7 @@ def _known(
 def clean_chain(
     chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings
 ) -> tuple[bytes, bool] | Drop:
-    """Apply the named rules in order. Return a `Drop`, or the line of JSON and whether HTML is left in it."""
+    """Apply the named rules in order. Return a `Drop` or a pair: the JSON line, and whether HTML is left."""
     cleaned, turns = chain, answered_turns(chain)
     for rule in (rule for rule in RULES if rule.name in names):
         outcome = rule.apply(cleaned, turns, settings)

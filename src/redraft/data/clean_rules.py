@@ -1,7 +1,7 @@
 """Define the cleaning rules, in the order of application.
 
-A rule returns the chain, changed or not, or a reason to drop. Rules that choose turns or repair texts come
-before rules that only drop. Question words are recognised in English, question marks in several scripts.
+A rule returns the chain, perhaps changed, or a reason to drop it. Rules that choose turns or repair texts
+come before rules that only drop. Question words are recognised in English, question marks in many scripts.
 """
 
 from __future__ import annotations

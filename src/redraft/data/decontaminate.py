@@ -1,10 +1,10 @@
 """Find records that contain evaluation items, by shared runs of words.
 
-A record matches an item that contains the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
+A record matches an item if both contain the same 13 consecutive words (GPT-3: Brown and others 2020, appendix
 C). System messages of items are ignored. An item's question of 8 to 12 words matches if a text of the record
 contains the whole question. Questions of fewer than 8 words (GPT-3's minimum) must equal a whole turn of the
 record's prompt. Gold answers of fewer than 13 words, such as numbers, are ignored. Matching records are
-dropped, whereas GPT-3 removed only matching text. The n-grams are memory-mapped hashes, 32 to 48 bytes each.
+dropped, whereas GPT-3 removed only matching text. N-grams are stored as hashes, in 32 to 48 bytes each.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match needs `ngram` consecutive words. The file of dropped records lists each record's matches.
+    A match is `ngram` shared consecutive words or a whole shorter question. `dropped` lists the matches.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()
@@ -75,7 +75,7 @@ def decontaminate(
     lost = output.gone.counts["contaminated"]
     if lost > _MANY * (output.kept + lost):
         [(item, times)] = seen.most_common(1)
-        text = f"{lost:,} of {output.kept + lost:,} records were dropped, {times:,} of them for"
+        text = f"{lost:,} of {output.kept + lost:,} records were dropped, {times:,} of them because of"
         hint = "Perhaps the records share only a common phrase: see --dropped. To require more words: --ngram"
         run.tell(f"{text} {items.names[item]}.", hint)
     return output.result({"items found": len(seen)})
@@ -232,7 +232,7 @@ _runs_in = lru_cache(maxsize=1)(Runs)
 
 
 def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
-    """Return a record with matches as a dropped record."""
+    """Make a `Contaminated` from a record that has matches."""
     matches: tuple[dict[str, Any], ...] = tuple(
         {"eval": items.names[item], "file": items.files[item], "ngram": ngram, "count": total}
         for item, ngram, total in record.matches

@@ -6,7 +6,7 @@ by id, then by the rest of the origin. Records of `against` rank before all othe
 compared in the order of the ranks, because the result of `rouge` depends on the order.
 
 There are two passes. The first pass copies each record to disk, and keeps id, rank and key in memory: about
-250 bytes per record and, with `rouge` and `minhash`, 40 more bytes per word.
+250 bytes per record, plus 40 bytes per word with `rouge` or `minhash`. The second pass writes kept records.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ def dedupe(
         out: The file to write the chains to, which appears only when complete.
         by: What duplicates share: all texts (exact), the first question (query), the input and most of the
             instruction (rouge), or most 3-word shingles (minhash).
-        threshold: The minimum similarity of duplicates. With rouge, the similarity must be higher.
+        threshold: Duplicates have at least this similarity. With rouge, their similarity must be higher.
         against: Files to compare with. Duplicates of records in these files are dropped too.
         **options: See `DataOptions`.
 
     Raises:
         UsageError: An option is unknown, has a wrong value, or has no effect.
-        RecordError: No record can be read or, with `strict`, a record cannot be read.
+        RecordError: No record can be read, or a file is damaged. With `strict`, any unreadable record raises.
         OutputError: `out` exists and `force` is not set, or `out` cannot be written.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, dedupe)
@@ -140,10 +140,10 @@ def examine(chain: Chain, where: str, like: Likeness) -> Entry:
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: bytes) -> bytes:
-    """Return a chain's sort key: answered before unanswered, long before short, then by hash, then by id.
+    """Return a chain's sort key: answered before unanswered, long before short, then by hash, source and id.
 
-    Repeated spaces in a line do not count as length: texts without them rank first. Line breaks and indents
-    count, because code needs them.
+    Repeated spaces inside a line do not count as length, but of equally long chains, the chain with fewer
+    spaces ranks first. Line breaks and indents count, because code needs them.
     """
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
@@ -160,7 +160,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: bytes) -> bytes:
 
 
 def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:
-    """Return the key by which a chain is compared, or empty bytes if the chain lacks the compared part."""
+    """Return the key to compare a chain by. Without the compared part, the key matches no other key."""
     parts = texts if like.of == "all" else [text_of(chain, like.of)]
     if like.by == "minhash":
         return coded("\n".join(parts))

@@ -32,7 +32,7 @@ _LOST: dict[Loss, tuple[str, str]] = {
 def export(
     source: str | Path, out: str | Path, to: ExportFormat, **options: Unpack[DataOptions]
 ) -> DataResult:
-    """Write chains in another program's format, and report losses. Same as `redraft data export`."""
+    """Write chains in another program's format, and report what is lost. Same as `redraft data export`."""
     run = DataRun.of(out, options, export)
     work, lines = partial(exported, to=to), run.lines(source)
     provenance = run.provenance("data export", source, to=to)

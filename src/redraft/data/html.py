@@ -86,7 +86,7 @@ class Frames:
             self.close(kinds, *fences)
 
     def close(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of `kinds` and all inner frames, unless a frame of `fences` is inside."""
+        """Close the innermost frame of `kinds` and all inner frames, unless an inner frame is of `fences`."""
         for place in range(len(self._frames) - 1, 0, -1):
             if self._frames[place].kind in kinds:
                 while len(self._frames) > place:

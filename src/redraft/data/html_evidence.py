@@ -1,9 +1,9 @@
 """Decide which texts of a conversation are HTML. Markdown and code stay unchanged, even with tags.
 
-A shared page is recognised by CSS classes. Without the classes, answers are HTML only if every answer with
-tags looks like HTML: every `<` begins a prose tag, open tags are closed, no tag is used as a word, and there
-is no markdown or code. If a question mentions HTML or asks for a page, HTML in the answers is code. After a
-question with only vaguer words, such as "page", answers with a paragraph of prose are HTML.
+Pages shared from ChatGPT are recognised by CSS classes. Without these, answers are HTML only if every answer
+with tags looks like HTML: every `<` begins a prose tag, open tags are closed, no tag is used as a word, and
+there is no markdown or code. If a question mentions HTML or asks for a page, HTML in the answers is code. If
+the question has only vaguer words, such as "page", answers with a paragraph of prose are HTML.
 
 If the answers are HTML, a question in `<p>` tags is HTML too, and a fully escaped question is decoded.
 """

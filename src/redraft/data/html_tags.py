@@ -1,7 +1,7 @@
 """Find HTML tags, entities, attributes and code in linear time.
 
 Only names of HTML elements make tags: `#include <stdio.h>` and `List<String>` are text. The pattern of a tag
-never reads past the next `<`. Code is unchanged. Formulas become TeX.
+never reads past the next `<`. Code keeps its line breaks and spaces. Formulas become TeX.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def decoded(text: str) -> str:
 
 
 def attribute(attributes: str, name: str) -> str:
-    """Return the value of an HTML attribute that `_ATTRIBUTE` matches, or an empty text."""
+    """Return an attribute's value, or an empty text if it is missing. `name` is a key of `_ATTRIBUTE`."""
     found = _ATTRIBUTE[name].search(attributes)
     return decoded(next(filter(None, found.groups()), "")).strip() if found else ""
 
@@ -88,7 +88,7 @@ class Elements:
         return self._has[text]
 
     def until(self, end: str, start: int) -> tuple[str, int] | None:
-        """Return the text before an end tag such as `</pre`, and the index after the tag, or None."""
+        """Find an end tag, such as `</pre`. Return the text before and the index after the tag, or None."""
         if end in self._never:
             return None
         if (found := re.compile(re.escape(end), re.I).search(self._html, start)) is None:
@@ -98,7 +98,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """Return the index after an element, or `start` without an end tag. Elements may nest."""
+        """Return the index after an element. If its end tag is missing, return `start`. Elements may nest."""
         if name in self._never:
             return start
         depth = 1

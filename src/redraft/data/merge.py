@@ -4,10 +4,10 @@ A hash of the seed, the part's name and the record's index gives each record two
 records with the smallest first numbers, without replacement. The output is sorted by the second numbers. So
 the result depends only on the recipe and the files, and a part does not affect the draws of other parts.
 
-The files are read once. Records that may be taken go to 128 scratch files by position in the output, sorted
-one at a time. Memory: one scratch file, about 80 bytes per output id, and 44 bytes per record taken from a
-part with a count. Disk: a copy of the output, and records displaced by later draws. A repeated id such as
-`train/0` becomes `train/0~2`.
+The files are read once. Records that may be taken go to 128 scratch files by position in the output. Each
+scratch file is sorted separately. Memory: one scratch file, about 80 bytes per output id, and 44 bytes per
+record taken from a part with a count. Disk: a copy of the output, and records displaced by later draws. A
+repeated id such as `train/0` becomes `train/0~2`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
 
 
 def parts_folder(path: Path, folder: str | Path | None, *, shipped: bool) -> Path:
-    """Return `folder`, by default the recipe's folder or, for a shipped recipe, the current folder."""
+    """Return `folder`. For None, return the recipe's folder or, for a shipped recipe, the current folder."""
     return Path(folder) if folder is not None else Path() if shipped else path.parent
 
 
@@ -257,7 +257,7 @@ def _remark(taken: Taken) -> str:
     if taken.missing:
         wanted = "all" if taken.part.count is None else f"{taken.part.count:,}"
         each = f" of each {taken.part.per}" if taken.part.per else ""
-        return f"{taken.part.file} is missing; wanted: {wanted}{each} ({licences})"
+        return f"{taken.part.file} is missing; the recipe takes {wanted}{each} ({licences})"
     if not taken.found:
         return f"no record in {taken.part.file}"
     return f"{licences}; {taken.short:,} too few" if taken.short else licences
@@ -266,7 +266,7 @@ def _remark(taken: Taken) -> str:
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
     """Write the mix of the files in a folder, and return the result for each part.
 
-    Drawn records that are unreadable, or lack a field named by `per`, are dropped.
+    Drawn records are dropped if they are unreadable or lack the field that `per` names.
     """
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
@@ -352,7 +352,7 @@ def _read(job: Candidate) -> Drawn | Undrawable:
         places = (meta_of(chain, "source"), origin, chain.meta)
         values = (place[per] for place in places if isinstance(place.get(per), str | int))
         if (value := next(values, None)) is None:
-            reason = f"the record has no field {per}, which {job.part.name} names under 'per'"
+            reason = f"the record has no field {per!r}, which the part {job.part.name!r} sets as 'per'"
             drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
             return Undrawable(job.at, job.number, drop)
         group = str(value)[:200]

@@ -116,14 +116,14 @@ class Dropped:
                 yield each
 
     def advice(self, by_map: str) -> str | None:
-        """Return a hint if no record could be read, or None. `by_map` is the hint about field maps."""
+        """Return a hint about unreadable records, or None. `by_map` is the hint if an error names a field."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
         broken = ("this is not JSON", "this cannot be read as JSON")
         return NOT_JSON if any(reason.startswith(broken) for reason in self._unread) else None
 
     def lines(self) -> list[str]:
-        """Return a line with the count of each rule, most frequent first, then by name."""
+        """Return one line per rule, with the number of dropped records: most frequent first, then by name."""
         width = max((len(rule) for rule in self.counts), default=0)
         ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
         return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
@@ -265,7 +265,7 @@ class DataOutput:
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
-        """Return the result of the run. Warn if no record is left, unless the status shows it."""
+        """Return the result of the run. Warn if no record is left and `exit_status` is 0."""
         if not (self.kept or exit_status):
             tell("no record is left.")
         return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
@@ -284,8 +284,8 @@ def writing(
     """Open a run's outputs, show progress, and write the provenance of the output at the end.
 
     `reads` are all files that will be read, by default the provenance's source. The output may replace a
-    single input, but not one of several inputs, and no file of `beside` or `against`. The provenance lists
-    `against`, and the fields that `about` returns. `about` is called before an input is replaced.
+    single input. It may not replace one of several inputs, or a file of `beside` or `against`. The provenance
+    lists `against`, and the fields that `about` returns. `about` is called before an input is replaced.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # imports rich, which no worker process needs
 

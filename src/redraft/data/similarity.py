@@ -130,8 +130,8 @@ class Sets(NamedTuple):
 def coded(text: str) -> bytes:
     """Return a text's words, joined by single spaces, for `sets_of`.
 
-    A text of fewer than three words, or of no words (such as an emoji), is one shingle, and so similar only
-    to equal texts. A blank text has no shingle, and is similar to no text.
+    A text of one or two words, or without words (such as an emoji), is one shingle, so it is similar only to
+    equal texts. A blank text has no shingle, and is similar to no text.
     """
     if parts := words(text):
         return " ".join(parts).encode()

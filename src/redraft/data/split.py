@@ -48,7 +48,7 @@ def split(
     """Split long conversations between exchanges. Same as `redraft data split`.
 
     `count` returns the number of tokens in a text. With several workers, `count` must be a module-level
-    function. The provenance records the name `tokenizer`, and `count.fingerprint()`, if defined.
+    function. The provenance records the tokenizer's name, and `count.fingerprint()` if it is defined.
     """
     run, total = DataRun.of(out, options, split), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
@@ -78,7 +78,7 @@ def _pieces(chain: Chain, _: str, *, limit: int, **how: Any) -> list[_Piece]:
 
 
 class SplitPart(NamedTuple):
-    """A conversation or part (with an id that ends in `#1`, `#2`…), and an upper bound of the token count."""
+    """A whole conversation or a part (its id ends in `#1`, `#2`…), and an upper bound of its token count."""
 
     chain: Chain
     tokens: int

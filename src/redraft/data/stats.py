@@ -5,7 +5,7 @@ a look, and a note informs. Verdicts and scores follow SelFee's rules. Whether a
 not judged.
 
 Memory grows by two hashes per record (16 bytes) and one number per distinct length. Repeated hashes are the
-duplicates of `redraft data dedupe` with `exact` and `query`. The number of distinct names is limited.
+duplicates of `redraft data dedupe` with `exact` and `query`. A table counts at most a thousand names.
 """
 
 from __future__ import annotations
@@ -187,13 +187,13 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score in a feedback's field or, if missing, in the text. Return None without a score."""
+    """Return the score in a feedback's field. Without the field, return the score in the text, or None."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 
 
 def role_fault(turns: Sequence[Turn]) -> str | None:
-    """Return the first fault in the order of roles, or None. Tool turns may follow assistant turns."""
+    """Describe the first turn with a wrong role, or return None. Tool turns may follow assistant turns."""
     before = ""
     for place, turn in enumerate(turns):
         if turn.role == "system" and place == 0:
@@ -246,7 +246,7 @@ def describe(
 ) -> DataReport:
     """Describe files of any known shape. Each file is read once. `count` returns a text's length in `unit`.
 
-    `read` is called with the size of each record in bytes. A damaged file raises if no record is readable.
+    `read` is called with the size of each record in bytes. A damaged file raises if its first record is lost.
     """
     total, lines = DataSummary(), _read(paths, read)
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())

@@ -42,7 +42,7 @@ def is_answered(chain: Chain) -> bool:
 
 
 def answered_turns(chain: Chain) -> tuple[Turn, ...]:
-    """Return the turns of a chain. Without steps, the gold answer is the last assistant turn."""
+    """Return a chain's turns. If it has no steps, the gold answer is added as the last assistant turn."""
     turns, gold = turns_of(chain), "" if chain.steps else answer_of(chain)
     return (*turns, Turn("assistant", gold)) if gold else turns
 
@@ -51,7 +51,7 @@ GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: sho
 
 
 def leaking(chain: Chain) -> tuple[int, int]:
-    """Return the number of feedbacks that quote a gold answer: in total, and on answers without a quote."""
+    """Return two counts of feedbacks that quote a gold answer: all, and those on answers that lack it."""
     golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [step for step in chain.steps if any(gold in step.criticism for gold in golds)]
     return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)
@@ -84,7 +84,7 @@ def with_texts(chain: Chain, change: _Change) -> Chain:
 
 
 def spoken_texts(chain: Chain) -> list[tuple[_Speaker, str]]:
-    """Return the texts that `with_texts` would change, as pairs of speaker and text."""
+    """Return the texts that `with_texts` passes to `change`, as pairs of speaker and text."""
     found: list[tuple[_Speaker, str]] = []
 
     def collect(speaker: _Speaker, text: str) -> str:

@@ -126,7 +126,7 @@ class Delta:
 
     Attributes:
         tokens: Token ids of `text` and `thought`, if the engine has token ids. Tokens of a stop string, an
-            incomplete character or a tag may come in an earlier delta than the text.
+            incomplete character or a tag may come in an earlier delta than their text.
         logprobs: The natural logarithm of each token's probability, before temperature and top-p, if
             `Sampling.logprobs` is set. Usually as many as `tokens`. But servers send log-probabilities
             without token ids, and llama.cpp sends no log-probabilities for a character of several tokens.
@@ -238,8 +238,8 @@ class EngineInfo:
         parameters: Number of weights of the model; None if unknown, as for servers.
         native: The model was trained on chains, according to the metadata (`redraft.format = selfee-1`).
         roles: Uses different weights for answers and for criticism and revisions (`Sampling.role`).
-        certain: The least probability of each token of a criticism. The verdict of a less certain criticism
-            is `unknown`. From the model's metadata (`redraft.certain`).
+        certain: The minimum probability of the least likely token in a criticism. Below this minimum, the
+            criticism's verdict is `unknown`. From the model's metadata (`redraft.certain`).
         shipped: Whether this is redraft's default model, which can judge only answers to the exercises in
             `engines.learnt`.
         dtype: The dtype that the user chose; empty for the default.
@@ -335,7 +335,7 @@ class Health:
     restarts: int = 0
     trouble: str = ""  # a description of the current fault; empty if everything works
     down: bool = False  # whether calls fail
-    resting: bool = False  # whether what fails is in a pause before the next try
+    resting: bool = False  # whether the failed part is in a pause before the next try
 
 
 @runtime_checkable
@@ -367,9 +367,9 @@ async def opened_by_prompt(
 ) -> Replies:
     """Yield deltas, and detect whether the chat template ends the prompt with a thought's opening tag.
 
-    `known` stores the results. Keys: whether a request asks for thinking, None if unset. Values: the tag that
-    closes the thought, "" for no open thought. `splitter.until` is set to the closing tag. Replies to
-    requests for thinking are held back until the tag is known.
+    `known` stores the results. A key says whether requests ask for thinking, or is None if requests do not
+    say. A value is the tag that closes the thought, or "" if the prompt opens no thought. `splitter.until` is
+    set to this tag. Replies to requests for thinking are held back until the tag is known.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None

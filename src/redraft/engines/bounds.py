@@ -75,7 +75,7 @@ def is_open(schema: Any) -> bool:
 
 
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Map each required property that is missing from JSON cut inside a string to the property's schema.
+    """Return the schema of each required property that is missing from JSON that was cut inside a string.
 
     Return None if the schema may not allow the string to end at the cut.
     """

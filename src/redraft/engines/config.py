@@ -1,7 +1,7 @@
-"""Read and check the user's config file: defaults for flags, server keys, and model prices.
+"""Read and check the user's config file: keys and names of servers, model prices, and defaults for flags.
 
-The path is `$REDRAFT_CONFIG`, or else `redraft/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`. The file of
-`$REDRAFT_CONFIG` must exist. `cli` applies the defaults, `engines` the rest (docs/engines.md).
+The path is `$REDRAFT_CONFIG`, or else `redraft/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`. A file that
+`$REDRAFT_CONFIG` names must exist. `cli` applies the defaults, and `engines` the rest (docs/engines.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Report which parts of redraft are installed, faults on this machine, and commands that fix the faults.
+"""Report the installed parts of redraft, the faults on this machine, and the commands that fix them.
 
 No server is contacted, and no key is shown. `redraft doctor` prints the report.
 """
@@ -103,7 +103,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
 
 
 def extras() -> dict[str, list[str]]:
-    """Map each extra that commands use to the extra's packages, from redraft's metadata."""
+    """Read each extra's packages from redraft's metadata. Leave out aliases and extras for development."""
     found: dict[str, list[str]] = {}
     for line in requires("redraft") or ():
         package, _, marker = line.partition(";")

@@ -104,7 +104,7 @@ _ASKS_MORE = re.compile(
     r"|which is)\b|^minus\b|[%^<>{}[\]\\|¿]|(?:^|[\s(=])-\d|[^\W\d_a-z]|\d+ ?[/÷] ?\d",
     re.IGNORECASE,
 )
-"""Words and signs in prompts that ask for more than an exercise, or in another language."""
+"""Words and signs which show that a prompt is not in English, or asks for more than an exercise."""
 
 
 # Two numbers

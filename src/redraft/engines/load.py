@@ -309,7 +309,7 @@ async def load_engine(
     opening = Opening(ref, told, parallel, fast, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
-            raise UsageError("batches need exactly one server.", hint="Give one, or leave out --batch.")
+            raise UsageError("batches need exactly one server.", hint="Name one server, or omit --batch.")
         from redraft.engines.pool import PoolEngine
 
         # Only the pool waits and reports the wait, and only if no member works.
@@ -354,7 +354,7 @@ def _check_machine(ref: str, named: ModelReference, machine: MachineOptions, kin
         raise UsageError(f"engine is {machine.engine!r}, but {ref:.120} is not a {what}.", hint=hint)
     if machine.device == "cpu" and machine.gpu_layers:
         message = f"device is cpu, but gpu_layers is {machine.gpu_layers}, which needs a GPU."
-        raise UsageError(message, hint="Leave out one of the two.")
+        raise UsageError(message, hint="Leave out device or gpu_layers.")
     if machine.chat_template and not kind.renders:
         what = {"remote": "a server", "script": "a script"}.get(named.kind, f"the engine {named.kind!r}")
         message = f"chat_template is {machine.chat_template!r}, but {what} does not use it."
@@ -593,7 +593,7 @@ def _no_model(path: Path) -> UsageError:
 
 
 def trained_on(adapter: Path) -> str:
-    """Return the name of the base model in an adapter folder or GGUF file, or ""."""
+    """Return the base model that an adapter (a folder or GGUF file) names; "" if the adapter names none."""
     named = _said_by(adapter, "redraft.base", "base_model_name_or_path")
     return named if isinstance(named, str) else ""
 

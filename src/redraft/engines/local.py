@@ -111,7 +111,7 @@ class LocalEngine(Engine):
     async def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = (), said: Tokens = ()
     ) -> Replies:
-        """Continue a prompt after the answer's tokens `said`. Closing the generator stops the generation."""
+        """Continue a prompt and the answer's start `said`. Closing the generator stops the generation."""
         if isinstance(prompt, str):
             await self._check_length(prompt)
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt

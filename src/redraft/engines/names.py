@@ -31,7 +31,7 @@ _MODELS = (
     (r"gemini-", "gemini:"),
     (r"(qwen|llama|gemma|mi[sx]tral|phi|deepseek|granite|smollm)[\w.-]*(:[\w.-]+)?$", "ollama:"),
 )
-"""Patterns of model names, and the prefix of matching names in a reference."""
+"""Patterns of bare model names, each with the prefix that turns a matching name into a reference."""
 
 
 def variable_of(host: str) -> str:
@@ -40,7 +40,7 @@ def variable_of(host: str) -> str:
 
 
 def guess(model: str) -> str:
-    """Guess the reference for a bare model name, or return "": `gpt-5` gives `openai:gpt-5`."""
+    """Guess the reference for a bare model name: `gpt-5` gives `openai:gpt-5`. Return "" for other names."""
     return next((f"{before}{model}" for start, before in _MODELS if re.match(start, model)), "")
 
 

@@ -38,8 +38,8 @@ ONE_MODEL = (
 )
 
 SLACK = 4
-"""A chain moves to the least busy member if the chain's member has over this many more active calls, because
-reading a prompt again is cheaper than waiting for four replies."""
+"""If a chain's member has over this many active calls more than the least busy member, the chain moves to the
+latter, because reading a prompt again is cheaper than waiting for four replies."""
 
 HOMES = 10_000  # the number of latest chains whose member is remembered
 PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
@@ -59,7 +59,7 @@ class Member:
     trouble: str = ""  # the last error, in words; empty if the member works
 
     def takes(self, now: float) -> bool:
-        """Return whether the member accepts a call. After a failure, only a single test call is accepted."""
+        """Return whether the member accepts a call. After a failure and a pause, it accepts one test call."""
         return not self.failures or (now >= self.aside_until and not self.busy)
 
 

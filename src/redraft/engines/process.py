@@ -167,7 +167,7 @@ class KeptProcess(Generic[P]):
     """A model process that is restarted after a crash.
 
     The first restart comes at once, later restarts after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. Then each call tries one restart, but in the pause after a failed restart, calls fail.
+    error is raised. Each later call tries one restart. In the pause after a failed restart, calls fail.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:

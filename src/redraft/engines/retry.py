@@ -36,7 +36,7 @@ def backoff(failures: int, first: float) -> float:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long and how often to try a server again: seconds, numbers of tries, and requests a minute."""
+    """Limits for one server: seconds to wait, numbers of tries, and requests and tokens a minute."""
 
     connect: float = 10.0
     # Limit from the request to the first token. Long, because a server may load the model.
@@ -172,8 +172,8 @@ SLACK = 1.02
 when a server counts the last 60 s."""
 
 CATCH_UP = 0.5
-"""Seconds of idle time that waiting calls may catch up, less than the 1.2 s of `SLACK`. A busy process wakes
-up a few ms late for each call, which would lose a tenth of 100 calls a second."""
+"""Maximum idle time, in seconds, that waiting calls may make up for. It is below the 1.2 s of `SLACK`. A
+busy process wakes up a few ms late for each call. Without this, it loses a tenth of 100 calls a second."""
 
 CUT = 0.7  # factor for the number of active requests after a 429, as in CUBIC (RFC 9438) for congestion
 LATEST = 50  # number of latest calls in the mean of tokens
@@ -187,13 +187,13 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Book an amount; a negative amount undoes a booking. `catch_up` limits the use of idle time."""
+        """Reserve an amount. A negative amount is given back. Use at most `catch_up` seconds of idle time."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
 
 class Turn(NamedTuple):
-    """The permission for a request: the start on the event loop's clock, and the expected tokens."""
+    """The permission for a request: the start time on the event loop's clock, and the expected tokens."""
 
     at: float
     tokens: float
@@ -203,9 +203,9 @@ class RateLimit:
     """Decides when requests to one server may be made. Two limits delay requests and retries.
 
     - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
-      call books the mean of earlier calls, and corrects the booking at the end.
-    - The limit of active requests begins with the first 429. Each 429 multiplies the limit by `CUT`, unless
-      the request began before the last cut. Each good reply adds 1/limit.
+      call reserves the mean of earlier calls, and corrects this at the end.
+    - The limit on active requests begins with the first 429. Each 429 multiplies the limit by `CUT`, unless
+      the request began before the last cut. Each successful reply adds 1/limit.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -217,7 +217,7 @@ class RateLimit:
     async def turn(self, most: int) -> Turn:
         """Wait until a request may be made: first come, first served. Call `over` when the request ends.
 
-        `most` is the maximum number of tokens of the request, and is booked until a mean is known.
+        `most` is the request's maximum number of tokens, which is reserved until a first call has ended.
         """
         queued = self._door.locked()
         async with self._door:
@@ -243,7 +243,7 @@ class RateLimit:
         self.held_until = max(self.held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:
-        """Record a request's end, and undo the booking of expected tokens. `used` books actual tokens."""
+        """Record a request's end, and free the tokens that it reserved. `used` counts the actual tokens."""
         self._under_way -= 1
         self._tokens.book(-turn.tokens, clock())
         self._left.set()

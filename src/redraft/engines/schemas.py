@@ -1,6 +1,6 @@
 """Remove the parts of JSON schemas that grammars misread, and notice answers that ignore the schema.
 
-Keywords that a grammar cannot express are only checked in the finished answer.
+Keywords that a grammar cannot express are checked only in the finished answer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class SchemaWatch:
         new, self._left = keywords - self._left, self._left | keywords
         if new:
             words = ", ".join(sorted(new))
-            _log.warning("%s cannot enforce the schema keywords %s. Only checks apply them.", name, words)
+            why = "%s cannot enforce the schema keywords %s. Only checks of the finished answer apply them."
+            _log.warning(why, name, words)
 
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn about the first answer that is not JSON. JSON that was cut off is accepted."""
@@ -209,8 +210,8 @@ _OF_SETS = re.compile(r"(?!^)\[|&&|--|~~")
 def _usable(pattern: str) -> bool:
     """Return whether llguidance accepts a pattern, with the same meaning as in the check.
 
-    llguidance reads the syntax of Rust's `regex`, as pydantic does, without word boundaries, and `^` and `$`
-    only at the ends. Sets in classes (`[a&&b]`) and the flags m and x have another meaning, and are refused.
+    llguidance and pydantic read the syntax of Rust's `regex`. llguidance refuses word boundaries, and `^` and
+    `$` except at the ends. Sets (`[a&&b]`) and the flags m and x have another meaning, and are refused, too.
     """
     if {"b", "B", "<", ">"} & set(_ESCAPE.findall(pattern)) or "{," in pattern:
         return False
@@ -232,7 +233,7 @@ def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG00
 
 
 def _one_family(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether a schema has at most one pattern for names, which is usable. Patterns may overlap."""
+    """Return whether a schema has no pattern for names, or one usable pattern. Several might overlap."""
     # `additionalProperties` depends on them: without the patterns it would refuse their properties.
     patterns = schema.get("patternProperties", {})
     return len(patterns) <= 1 and all(map(_usable, patterns))

@@ -166,8 +166,8 @@ class JournaledEngine(WrappedEngine):
     this engine, because a second sample is a different reply. Replies that the caller closes early are not
     stored. Closing this engine leaves the journal open.
 
-    `identity` contains JSON values that identify the model. `scope` is the item's id in a job, and empty in a
-    cache, which all items share. `used` is the number of replies in a resumed chain, which are skipped.
+    `identity` contains JSON values that identify the model. `scope` is the item's id in a job, or empty for
+    a cache, which all items share. `used` is the number of replies in a resumed chain. These are skipped.
     """
 
     def __init__(

@@ -19,13 +19,13 @@ from scipy import special
 
 _PARTS = (np.arange(64) + 0.5) / 64
 BETS = special.betaincinv(0.5, 0.5, _PARTS)
-"""Bets, as shares of the wealth at stake. The wealth is split equally among the bets.
+"""Bets: the share of its wealth that each bet stakes. At first, all bets have equal wealth.
 
 The bets follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet
 is the best, and evenly spaced bets would contain few large bets.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets on differences between strategies. Most bets are near 0.5, so that a fifth fewer items are needed."""
+"""Bets on differences between strategies. Most are near 0.5: they need a fifth fewer items than `BETS`."""
 _HALVINGS = 30  # bisections of the interval that contains a bound, for a precision of 1e-9
 
 
@@ -33,7 +33,7 @@ def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> floa
     """Return the log of the e-value against "the mean is at most `mean`".
 
     Args:
-        values: The drawn values, each at least 0, in any order.
+        values: The sampled values, each at least 0, in any order.
         mean: The largest mean under the hypothesis, above 0.
         bets: Shares of the wealth to bet, above 0 and below 1.
     """

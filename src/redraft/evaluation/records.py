@@ -1,4 +1,4 @@
-"""Read fields that several kinds of records have, such as the question's id, and name files."""
+"""Read fields that several kinds of records have, such as the question's id. Make short names of files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def question_id(chain: Chain) -> str:
 
 
 def item_of(chain: Chain) -> str:
-    """Return the item of a chain. All runs and turns of a question are one item.
+    """Return the id of a chain's item. All runs and turns of a question are one item.
 
-    The item is the chain's id, with the last part replaced by a `question_id` in the record. Further answers
-    to a record (`redraft eval --samples`) belong to the record's item.
+    The item has the chain's id. If the record has a `question_id`, that id replaces the last part. Further
+    answers to a record (`redraft eval --samples`) have the record's id as their item.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)

@@ -1,6 +1,6 @@
 """Estimate figures over questions, each figure with a 95 % interval.
 
-Questions are the random sample: each question is resampled with all reviews, because two reviews of the same
+Questions are the random sample: each question is resampled with all its reviews, because reviews of the same
 question are not independent. Figures are functions of sums over questions, so that a resample costs one
 row of a matrix product. With fewer than `FEW` questions, the interval is Student's instead. A proportion of
 independent hits has Wilson's interval, which is valid at 0 % and 100 %, unlike a bootstrap interval. Only
@@ -59,8 +59,8 @@ Figure = Callable[[Numbers], Numbers]
 class Estimate:
     """A figure and a 95 % interval.
 
-    The value is NaN if nothing was counted. For figures without bounds, the ends are also NaN if there is
-    only one question or all questions agree.
+    If nothing was counted, the value and the ends are NaN. If a figure has no bounds, the ends are also NaN
+    for a single question, and for questions that all agree.
     """
 
     value: float
@@ -110,7 +110,7 @@ class Bootstrap:
 
     @property
     def others(self) -> float:
-        """The largest share of questions that may differ if all seen questions agree (see `estimate`)."""
+        """If all seen questions agree, the largest share of unseen ones that may differ (see `estimate`)."""
         return 1 - float(_TAIL ** (1 / self.questions))
 
     def fitted(self, fit: Figure) -> Bootstrap:
@@ -124,8 +124,8 @@ class Bootstrap:
     def estimate(self, figure: Figure, bounds: Bounds | None = None, *, scale: Scale = "plain") -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's if there are few questions.
 
-        Resamples with an undefined figure are left out. If questions are few, and the figure is undefined
-        without some question, the interval is the whole range between the bounds.
+        Resamples with an undefined figure are left out. If questions are few, and leaving one out makes the
+        figure undefined, the interval is the whole range between the bounds.
 
         If all n questions agree, up to 1 - 0.025^(1/n) of unseen questions may still differ, with 97.5 %
         confidence, and the interval is widened (Clopper and Pearson, Biometrika 26 (1934), 404).
@@ -170,7 +170,7 @@ def expanded_tail(questions: int) -> float:
     """Return the share of resamples to cut off at each end.
 
     Resamples vary too little (their variance divides by n, not n - 1) and do not follow Student's t.
-    Cutting Φ(-√(n/(n-1)) · t), not 2.5 %, corrects both, exactly for a mean of normal numbers (Hesterberg).
+    Cutting Φ(-√(n/(n-1)) · t), not 2.5 %, corrects both, exactly for a mean of Gaussian values (Hesterberg).
     """
     t = float(special.stdtrit(questions - 1, 1 - _TAIL))
     return float(special.ndtr(-math.sqrt(questions / (questions - 1)) * t))
@@ -237,9 +237,9 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among all trials, from the hits and trials of each row.
 
-    The interval is Wilson's if equal clusters have all hits or none, otherwise the bootstrap's over clusters.
-    For few clusters, the interval is Wilson's for the effective number of equally large clusters (Kish,
-    Journal of Official Statistics 8 (1992), 183).
+    If there are few clusters, the interval is Wilson's for the effective number of equally large clusters
+    (Kish, Journal of Official Statistics 8 (1992), 183). The same holds if clusters are equally large and
+    each has only hits or no hits. Otherwise, the interval is the bootstrap's over clusters.
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
@@ -285,9 +285,9 @@ def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAW
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p-values for multiple tests. Without effects, any is below 5 % with a chance of at most 5 %.
+    """Correct p-values for multiple tests (Holm, Scandinavian Journal of Statistics 6 (1979), 65).
 
-    Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65.
+    If no test has an effect, the probability that any corrected p-value is below 5 % is at most 5 %.
     """
     corrected, most, known = list(p), 0.0, [place for place, each in enumerate(p) if not math.isnan(each)]
     for before, place in enumerate(sorted(known, key=p.__getitem__)):
@@ -346,7 +346,7 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate balanced accuracy: the mean of the shares of rejected wrong and accepted right answers."""
+    """Estimate balanced accuracy, a mean of two shares: wrong answers rejected and right answers accepted."""
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
         lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE
@@ -408,7 +408,7 @@ def logistic(x: Numbers, y: Numbers, weight: Numbers, penalty: float = 0.0) -> N
 def without_nan(values: Any) -> dict[str, Any]:
     """Return a mapping, dataclass or model as JSON values, with None for numbers that are not finite.
 
-    Only the attributes listed in a class's `IN_JSON` are included. The default is all fields.
+    If a class has `IN_JSON`, only the attributes listed there are included, otherwise all fields.
     """
     found: dict[str, Any] = _json(values)
     return found

@@ -1,7 +1,7 @@
 """Collect blind votes by people on pairs of answers, as in Alpaca's evaluation. The page is in `serve.page`.
 
-Answers are shown without names. Each voter gets a different order of questions and sides, drawn from a seed
-and the names of the output and the voter, so a restart does not change the order. Each model is on the left
+Answers are shown without names. Each voter gets a different order of questions and sides. The order depends
+on a seed, the output's name and the voter's name, so a restart does not change it. Each model is on the left
 in half of the questions. A vote is a review with the voter as the judge and the voter's note as the text. The
 file has one vote per line. Several voters and processes can add votes at once, because a lock file protects
 each access to the file. A vote is on the disk before the next pair is shown.
@@ -182,9 +182,9 @@ class Ballots:
         return State(pair, len(self._items) - len(left), len(self._items))
 
     def act(self, what: str, item_id: str = "", note: str = "") -> State:
-        """Apply a voter's action, and return the voter's new state.
+        """Apply a voter's action, keep the note, and return the voter's new state.
 
-        `what` is a key of `WINNERS`, `skip`, `undo`, or empty. A vote on an unknown pair does nothing.
+        `what` is a key of `WINNERS` (a vote), `skip`, `undo`, or "". A vote on an unknown pair does nothing.
         """
         if item_id in self._items:
             self._notes[item_id] = note
@@ -241,8 +241,8 @@ class PageVotes:
             id: The unique id of the question.
             voter: The voter's name.
             bad: Whether both answers are bad.
-            **vote: `question`; `answers` and `names` in the random order shown to the voter; `winner`; and
-                `swapped`, whether the first model was shown second.
+            **vote: `question`; `answers` and `names` (of the models), in the random order shown to the voter;
+                `winner`; and `swapped`, whether the first model was shown second.
         """
         told = {name: vote[name] for name in ("swapped", "question")} | {"answers": list(vote["answers"])}
         review = Review(

@@ -2,8 +2,8 @@
 
 A model's folder is untrusted, because links in the folder may point to any file of the user. A folder for
 outputs may be shared, so another user may have created a file or link with the name of redraft's lock.
-Therefore files outside a model's folder are not read, redraft's lock files are never opened through links,
-and new files are synced before renaming. Changes to a folder during a read are not covered.
+Therefore links out of a model's folder are not followed, and redraft's lock files are never opened through
+links. New files are synced before renaming. Changes to a folder during a read are not covered.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def write_file(path: Path, data: bytes, *, hint: str | None = None) -> None:
 
 @contextmanager
 def written_to(folder: Path, what: str, hint: str) -> Iterator[None]:
-    """Create a folder for a `with` block. Turn an `OSError` into `OutputError` with `what` and `hint`."""
+    """Create a folder for a `with` block. An `OSError` becomes an `OutputError` with `what` and `hint`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

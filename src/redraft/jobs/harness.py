@@ -5,9 +5,9 @@ items in parallel, skips finished items, handles failures and signals, limits th
 the output, and writes the provenance record. An item is read only when a worker is free, so memory does not
 grow with the number of items.
 
-An error may fail only one item (a prompt that is too long), be doubtful (a server fails: the job ends if the
-next items fail too), or end the job (an empty account, a full disk). After a transient error, such as an
-interrupted reply, an item is retried at once. The engine waits for servers (`engines.retry`).
+Some errors fail only one item (a prompt that is too long), and some end the job (an empty account, a full
+disk). After a doubtful error (a failing server), the job ends if the next items fail too. After a transient
+error, such as an interrupted reply, an item is retried at once. Engines wait for servers (`engines.retry`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Code in a repository is never fetched or run. Files are stored in the cache of huggingface_hub. Offline, only
 the cache is used. `HF_HOME` sets the cache's folder, and `HF_ENDPOINT` sets the hub's address.
 
-Configurations and splits of a dataset may share questions. If a dataset has several, the user must choose.
+Configurations and splits of a dataset may share questions. If there are several, the user must choose.
 """
 
 from __future__ import annotations

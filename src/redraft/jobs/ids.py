@@ -3,7 +3,7 @@
 A table with open addressing contains a 64-bit hash of each id. Among a million ids, two have the same hash
 with a probability of 3·10⁻⁸. The second id would then count as a repetition of the first.
 
-The hash of an item's id decides the share to which the item belongs, so new items do not move the others.
+The hash of an item's id decides the share to which the item belongs, so a new item moves no other item.
 Shares are numbered from 0, like ranks of Slurm, Kubernetes, torchrun and SkyPilot (docs/cluster.md).
 """
 

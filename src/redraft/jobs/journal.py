@@ -48,7 +48,7 @@ def key_of(asked: Any) -> str:
 
 
 def raw_key(key: str) -> str:
-    """Return the key of a raw reply, which is deleted when the parsed reply is stored under `key`."""
+    """Return the key of a raw reply. Storing the parsed reply under `key` deletes the raw reply."""
     return key_of(["batch", key])
 
 

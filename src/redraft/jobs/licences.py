@@ -71,7 +71,7 @@ def clash(sources: Sequence[Source]) -> bool:
 
 
 def remark(sources: Sequence[Source]) -> str:
-    """Return a remark if the sources' licences differ or forbid commercial use, otherwise ""."""
+    """Return a remark if licences differ, are partly unknown or forbid commercial use, otherwise ""."""
     found = ids_of(sources)
     listed = "; ".join(f"{name} ({_named(of)})" for name, of in found.items())
     closed = [name for name in found if forbids_commerce(name)]

@@ -25,7 +25,7 @@ class LineFile:
     """A file to which whole lines are appended. `size` is the file's length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
-        """Open or create the file. With `made_up` (redraft chose the name), links are not followed.
+        """Open or create the file. If redraft chose the name (`made_up`), links are not followed.
 
         Raises:
             OutputError: The file cannot be written, or is not a plain file.

@@ -43,7 +43,7 @@ def lacks_avx2() -> bool:
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return how many streams make OpenVINO faster than llama.cpp. `has` comes from `instructions`.
+    """Return from how many streams OpenVINO is faster than llama.cpp. `has` comes from `instructions`.
 
     Measured with the default model: OpenVINO's tokens per second divided by llama.cpp's. On one thread with
     AVX-512 and VNNI: 0.9 with 1 stream, 2.0 with 4, 2.4 with 8. On two cores with only AVX2: 0.5 with 1

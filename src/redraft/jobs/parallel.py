@@ -87,7 +87,7 @@ def _results(function: Callable[[T], R], batch: list[T]) -> list[R]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM while a process starts, because the pool cannot end a process before that."""
+    """Delay Ctrl-C and SIGTERM while a process starts, because the pool cannot end a starting process."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -1,4 +1,4 @@
-"""Show progress: on a terminal, a line that is redrawn; elsewhere, lines after 3 seconds and then every 15.
+"""Show progress. On a terminal, one line is redrawn. Elsewhere, lines appear after 3 s and then every 15 s.
 
 Rates and the time left do not include earlier runs.
 """

@@ -104,7 +104,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 class Signals(ExitStack):
-    """Store the first signal in a `with` block, so that the work can be saved after the current step.
+    """Store the first signal during a `with` block, so that work can be saved after the current step.
 
     Programs get SIGTERM before a machine is preempted. Schedulers repeat SIGTERM, so each later SIGTERM is
     ignored. Ctrl-C after the first signal stops at once, without saving.

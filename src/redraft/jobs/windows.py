@@ -1,4 +1,4 @@
-"""Call the Windows API to open files that other processes may rename, lock files, and read free memory.
+"""Call the Windows API to lock files, get the free memory, and open files that other processes may rename.
 
 Import this module only on Windows. Names and numbers come from fileapi.h, minwinbase.h and sysinfoapi.h.
 """

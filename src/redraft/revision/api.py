@@ -87,7 +87,7 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return a model's engine, loaded once for each API key and patience. Call this only inside `run`."""
+        """Return a model's engine, loaded once (for servers: per API key and patience). Use inside `run`."""
         # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
@@ -145,7 +145,7 @@ Load = Callable[[Role, str], Awaitable[Engine]]  # open the engine of a model re
 
 
 async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGenerator[Event, None]:
-    """Make a chain, and yield its events: `Text`, `StepDone`, `Progress`, and finally `Finished`.
+    """Make a chain, and yield its events, such as `Text` and `StepDone`. The last event is `Finished`.
 
     Args:
         prompt: A text, a `Prompt` or chat messages.
@@ -195,7 +195,7 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
 
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
-        prompt: The prompt of the text. For a chain, the chain's prompt is used. Checks must be given again.
+        prompt: The prompt of a text. A chain has its own prompt, but its checks must be given again.
         **options: The options of `revise`. `places` is a list of pairs of a place and a wish. A place is a
             passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
             value. A single wish, as in ["make it shorter"], may change any sentence. Without `places`, the
@@ -416,7 +416,7 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 SHORTEST = 16
-"""The smallest `max_tokens` for exercises by adapters. Right answers have up to about 10 tokens."""
+"""With a smaller `max_tokens`, adapters answer no exercises. Right answers have up to about 10 tokens."""
 
 
 def settled(

@@ -143,7 +143,10 @@ def _closed(schema: Any) -> Any:
 
 
 def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
-    """Warn of checks on unknown tools or arguments. If `strict`, raise for arguments and misspelt tools."""
+    """Warn of checks on unknown tools or arguments.
+
+    If `strict`, raise for unknown arguments and for unknown tools that resemble a known one.
+    """
     offered = _named(tools)
     bare = {_bare(name): name for name in offered}
     known = f"an unknown tool (offered: {', '.join(offered)[:200] or 'none'})"
@@ -286,8 +289,8 @@ def _bare(name: str) -> str:
 def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
     """Return the calls of the last reply, with the wrong calls replaced by `new` calls.
 
-    Right calls that `new` repeats are left out. If `new` has the same tools in the same order, calls are
-    replaced by position.
+    Calls in `new` that repeat a right call are left out. If `new` has the same tools in the same order, calls
+    are replaced by position.
     """
     last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
     judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)
@@ -329,7 +332,7 @@ def _reads(call: Mapping[str, Any]) -> bool:
 
 
 def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
-    """Return the tool of the last step's only call if the call's arguments are not JSON, otherwise None."""
+    """If the last step has only one call, and its arguments are not JSON, return its tool, otherwise None."""
     match steps[-1].tool_calls if steps else ():
         case (call,) if not _reads(call):
             return next((tool for tool in tools if _name_of(call) in _named([tool])), None)

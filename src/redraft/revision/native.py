@@ -104,10 +104,7 @@ class Stream:
         return list(self.parser.steps()) or [Step(answer="")]
 
     def room(self) -> int:
-        """Return the most tokens that the next request may generate.
-
-        In an exercise, `LONGEST_WORK` replaces `max_tokens`.
-        """
+        """Return the token limit of the next request. In exercises, `LONGEST_WORK` replaces `max_tokens`."""
         return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
     def stops(self) -> tuple[str, ...]:
@@ -135,7 +132,7 @@ class Stream:
         return rules.in_text(self.state, kind, index, self.steps(), unsure=unsure)
 
     def weigh(self, delta: Delta) -> None:
-        """Record the lowest log-probability of the feedback so far, if the delta belongs to feedback."""
+        """If the delta belongs to feedback, update the lowest log-probability of this feedback."""
         if self.parser.kind == "feedback" and delta.logprobs:
             self.least[self.index] = min(self.least.get(self.index, 0.0), *delta.logprobs)
 
@@ -264,8 +261,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    For an exercise, return True if the calculation in the criticism is wrong. For any other prompt, return
-    True if the model is certain that it has learnt nothing like the prompt.
+    For an exercise, return True unless the criticism calculates correctly and reaches the answer. For any
+    other prompt, return True if the model is certain that it was not trained on such prompts.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:

@@ -110,7 +110,7 @@ class Text:
 
     @property
     def value(self) -> Any:
-        """The JSON value of an answer so far, if `output=` was given, or None before the JSON begins."""
+        """If `output=` was given, the JSON value of the answer so far, or None before the JSON begins."""
         return self.read() if self.read else None
 
 
@@ -141,7 +141,7 @@ class DraftDone:
 
 @dataclass(frozen=True)
 class Progress:
-    """Event: another answer or feedback is complete. The next call has not begun.
+    """Event: another answer or feedback is complete. Except in mode `native`, no call is running.
 
     Attributes:
         chain: The complete steps so far, for the option `resume`. The last step may lack feedback.

@@ -320,7 +320,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether the judge may have to choose a draft or run a check. True for any check object."""
+        """Whether the judge may have to choose a draft or run a check. Check objects always may ask it."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
@@ -399,7 +399,7 @@ def check_together(found: RevisionOptions) -> None:
     if found.judge is not None and not found.asks_judge:
         raise UsageError(
             "a judge was given, but nothing asks it.",
-            hint="Add a check: 'judge:Is it kind?'. Or set drafts: without checks, the judge chooses.",
+            hint="Add a check: 'judge:Is it kind?'. Or set drafts, and leave out checks: the judge chooses.",
         )
 
 
@@ -446,9 +446,10 @@ def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if not (options.checked or options.judge):
         yield f"nothing can choose among {drafts} drafts.", "Add a check, such as words<=50, or a judge."
     if options.given:
-        yield f"the first answer is given, but {drafts} drafts were asked for.", "Leave out one of the two."
+        hint = "Leave out the answer or the drafts."
+        yield f"the first answer is given, but {drafts} drafts were asked for.", hint
     if options.tools:
-        hint = "Drafts are compared as texts. Leave out one of the two."
+        hint = "Drafts are compared as texts. Leave out the tools or the drafts."
         yield f"tools were given, but {drafts} drafts were asked for.", hint
 
 

@@ -1,9 +1,9 @@
 """Revise only the part that failed: a sentence, item or line, or a value of a JSON object.
 
-Checks (`CheckResult.places`) or a person name the parts to rewrite. The other text stays byte for byte. An
-engine that can continue an answer (`EngineInfo.resumes`) continues the text before a part, without reading
-the text after the part. An answer that a check ended early is continued from the fault. Any other engine sees
-the answer with numbered faulty parts, and is asked for new parts, or for new values at JSON pointers.
+The parts to rewrite come from checks (`CheckResult.places`) or from a person. The other text stays byte for
+byte. An engine that can continue an answer (`EngineInfo.resumes`) continues the text before a part, without
+reading the text after the part. If a check ended the answer early, the engine continues from the fault. Any
+other engine sees the answer and its numbered faulty parts, and is asked for new parts or JSON values.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ TRIES = 4
 WORDS = 6  # a faulty part of at most this many words is replaced alone; the rest of its sentence stays
 NEAR = 6  # words before and after a replaced word; the new word repeats none of them
 ROOM = 48
-"""The token limit of a new sentence or value, in addition to one token for every two characters of the old
-text. Each try doubles the limit."""
+"""A new sentence or value may have this many tokens, and one more for every two characters of the old text.
+Each further try doubles the limit, up to the fourth."""
 LISTED = re.compile(r"(?i)\b(?:list|bullet|item|step|number)")  # words that ask for a list
 
 _TEXT = r'"(?:[^"\\]|\\.)*"'
@@ -86,7 +86,7 @@ class Edit:
 
 
 def faults_of(result: CheckResult, step: Step, before: str) -> list[tuple[int, int]]:
-    """Return the character ranges of faults in the step's patch, except for words that `before` contains."""
+    """Return the character ranges of faults in the step's patch. Leave out texts that `before` has too."""
     spans = [json_reading.characters_of(step.answer, each) for each in result.places * (not result.passed)]
     own = [json_reading.characters_of(step.answer, each) for each in step.patch]
     mine = [span for span in spans if span and any(each and _touch(span, each) for each in own)]
@@ -584,7 +584,7 @@ def is_said(answer: str, edit: Edit, piece: str) -> bool:
 
 
 def parts_of(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the start and text of each sentence, item or line or, in JSON, of each value."""
+    """Yield the start and the text of each sentence, item or line. In JSON, yield those of each value."""
     if is_json(text):
         yield from ((member.start(), member[1]) for member in _MEMBER.finditer(text) if member[1])
         return

@@ -1,4 +1,4 @@
-"""Check the promise about right answers that `redraft diagnose --choose` put into a recipe."""
+"""Check the promise that `redraft diagnose --choose` writes into a recipe: a share of right answers."""
 
 from __future__ import annotations
 
@@ -132,8 +132,9 @@ class Watch:
         if not (new := types.difference(self.promise.checks)) and (types or not self.promise.checks):
             return ""
         which = f"with the check {min(new)}" if types else "without checks"
-        its = ", ".join(self.promise.checks) or "none, as in redraft eval"
-        return f"the promise of {self.recipe} does not cover answers {which}. Covered checks: {its}."
+        known = f"Covered checks: {', '.join(self.promise.checks)}."
+        known = known if self.promise.checks else "It covers answers without checks."
+        return f"the promise of {self.recipe} does not cover answers {which}. {known}"
 
     def keep_in(self, folder: Path, checks: Sequence[str] = ()) -> str:
         """Continue the counts of earlier runs, stored in a file in `folder`. Return a warning, or ""."""

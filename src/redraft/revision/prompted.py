@@ -343,9 +343,10 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 
 
 def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
-    """Return the places to rewrite in `step`, a person's edit of `base`, and the faults at these places.
+    """Return the places to rewrite in `step`, and the faults there. `step` is `base`, edited for a person.
 
-    Faults of `base` stay, unless a failed check has no place and its score is 0 or rose.
+    Faults that `base` has too may stay. A failed check without places counts if its score is 0, or if `base`
+    passes it or has a lower score.
     """
     places = {each: list[Place](patch.faults_of(each, step, base.answer)) for each in step.checks}
     if failed := [each for each in step.checks if not (each.passed or each.places)]:
@@ -490,7 +491,7 @@ def _decided(
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
-    """Return messages: the prompt, what `context` shows of the steps since a fresh draft, and a request."""
+    """Return messages: the prompt, the steps that `context` shows since the last fresh draft, a request."""
     steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
     shown = [step for step in steps[afresh:] if not step.echo] or steps

@@ -130,7 +130,7 @@ def _check_template(name: str, template: Any) -> None:
         raise UsageError(f"the template {name} lacks {{found}}, the placeholder for faults.", hint=_EXAMPLE)
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
-            f"the template {name} lacks a request for answers without faults.",
+            f"the template {name} asks for nothing if a check finds no faults.",
             hint="Add a paragraph without {found}. Paragraphs with {found} are sent only with faults.",
         )
 

@@ -40,7 +40,7 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Replacements for the recipe's checks. redraft warns of checks that the promise does not cover.
+        checks: Replace the recipe's checks. redraft warns of checks that the recipe's promise does not cover.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.
@@ -204,10 +204,7 @@ class Settings:
         return "checks steer it" if steer and not any(map(schema_of, checks)) else ""
 
     async def opened(self, stack: AsyncExitStack, **how: Any) -> RevisionOptions:
-        """Check all values, open the models, and return the options with the open engines.
-
-        `how` is passed to `load`.
-        """
+        """Check all values, open the models by `load(…, **how)`, and return the options with the engines."""
         options = self.options()
         named = self.references().items()
         opened: dict[str, Any] = {role: await self.load(stack, role, ref, **how) for role, ref in named}

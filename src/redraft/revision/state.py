@@ -275,7 +275,7 @@ class State:
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the index of the best answer, or None. Answers of adapters must pass, unless `holds`."""
+        """Return the best answer's index, or None. Adapters' answers must pass, unless `holds` is true."""
         steps, options = self.steps, self.plan.options
         if self.plan.exercises and not self.holds:
             own = [step if step.passed else Step(answer="") for step in steps[: self.own]]

@@ -67,7 +67,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after one of several drafts, or None after a filtered or too long draft."""
+    """Return why the chain ends after a draft, or None. A filtered or too long draft ends no chain."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)

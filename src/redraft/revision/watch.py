@@ -1,4 +1,4 @@
-"""Ask checks for the form of an answer and, during streaming, whether the answer can still pass.
+"""Ask checks which form an answer must have and, while the answer streams, whether it can still pass.
 
 A user's check may raise or hang, so calls of `prefix` and `form` have a time limit.
 """

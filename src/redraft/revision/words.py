@@ -16,8 +16,8 @@ from redraft.jobs.counting import counted
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4  # smallest share of common words for a diff. Below it, the new text reads better whole.
 COMPARABLE, MOST_PAIRS = 100_000, 10_000_000
-"""The most pairs of equal words, and of any words, for which two texts are compared. Comparing more takes
-over half a second. Two answers of 2,000 English words have some 80,000 equal pairs."""
+"""Texts are compared only if they have at most `MOST_PAIRS` pairs of words, and at most `COMPARABLE` of these
+are equal. More take over half a second. Two answers of 2,000 English words have some 80,000 equal pairs."""
 ISLAND = 2  # fewest words in a row that count as common
 VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision", "unknown": "no verdict"}
 STOPS = {
@@ -46,7 +46,7 @@ SHORT_STOPS = {
 """Shorter stop reasons for lists, instead of names that read like settings."""
 
 Change = tuple[Literal["same", "gone", "new"], str]
-"""A part of a diff: text that is in both versions (`same`), only in the first, or only in the second."""
+"""A part of a diff: text in both versions (`same`), only the first (`gone`), only the second (`new`)."""
 
 
 def changes(before: str, after: str) -> list[Change] | None:
@@ -105,7 +105,7 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
 
 
 def faults_of(chain: Chain, *, with_checks: bool, shown: bool = False) -> Iterator[tuple[str, str | None]]:
-    """Yield each fault of the best answer: a message, and a hint that repeats no `shown` step, or None."""
+    """Yield the faults of the best answer, each as a message and a hint or None. If `shown`, repeat none."""
     if chain.stop == "cancelled" or chain.best is None:
         yield _without_end(chain)
         return
@@ -265,7 +265,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Return whether a complete reply lacks its reported usage. Broken replies do not count."""
+    """Return whether the server did not report the usage of a complete reply. Broken replies do not count."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 

@@ -130,7 +130,7 @@ def _asking(models: Models, gate: Gate, reader: Reader) -> APIRouter:
 
     @router.post("/embeddings")
     async def embed(request: Request, body: EmbeddingRequest) -> Response:
-        """Return embedding vectors of texts, unchanged from the model's server."""
+        """Return embedding vectors of texts, exactly as the model's server computed them."""
         model = models.within(request.state.key.allows).named(body.model)
         return await embedded(body, model, gate, request.scope["state"])
 
@@ -174,7 +174,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics(request: Request) -> Response:
-        """Return the server's metrics for Prometheus. The request needs a key for all models."""
+        """Return the server's metrics for Prometheus. The request's key must allow all models."""
         if request.state.key.models is not None:
             raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", "metrics need a key that may use all models.")
         return Response(metrics.text(), media_type=CONTENT_TYPE)

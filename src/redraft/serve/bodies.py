@@ -41,7 +41,7 @@ TEXT = {"type": "string", "minLength": 1}
 
 
 def texts_schema(most: int, least: int = 0) -> dict[str, Any]:
-    """Return the JSON Schema of a non-empty string, or of a list of non-empty strings."""
+    """Return a JSON Schema for a non-empty string, or a list of `least` to `most` non-empty strings."""
     return {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": least, "maxItems": most}]}
 
 

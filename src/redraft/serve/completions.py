@@ -64,7 +64,7 @@ class CompletionRequest(requests.SampledRequest):
 
 
 async def continued(asked: requests.Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
-    """Continue the texts in turn. Yield deltas, each with a text's index. A timeout only cuts a text."""
+    """Continue the texts in turn. Yield (text index, delta) pairs. A timeout ends a text without an error."""
     engine = requests.engine_of(asked.options)
     if provider := asked.options.trace:
         from redraft.revision.trace import TracedEngine, tracer_of

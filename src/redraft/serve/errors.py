@@ -91,7 +91,7 @@ def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
 
 
 def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
-    """Convert an exception for the client, and log bugs. `asked_in` names the field with the prompt."""
+    """Convert an exception to a refusal, and log bugs. `asked_in` names the field with the prompt."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, errors.ContextError):

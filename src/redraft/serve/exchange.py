@@ -165,8 +165,8 @@ class Exchange(Response):
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make the chains in turn. Yield events, each with the index of an answer.
 
-    The answer is empty, as OpenAI's clients expect, if `max_tokens` ends a reply before its answer, or if a
-    model that should not revise generates nothing. Any other empty reply raises `EmptyReply`.
+    If `max_tokens` or a full context ends a reply before the answer, or a model that should not revise writes
+    nothing, the answer is empty, as OpenAI's clients expect. Any other empty reply raises `EmptyReply`.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -211,7 +211,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Await `work`. If the client disconnects and `leave()` is true, let `work` end within `GRACE` seconds.
+    """Await `work`. If the client disconnects and `leave()` returns true, `work` has `GRACE` seconds to end.
 
     Raises:
         ClientGone: The client disconnected first. The work has ended, or was cancelled.

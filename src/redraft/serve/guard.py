@@ -112,7 +112,7 @@ def why_forbidden(hosts: Sequence[str], origins: Sequence[str], *, here_alone: b
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     if here_alone and not is_loopback(name):
-        return "the Host header is for another machine. This server accepts only requests to this one."
+        return "the Host header is for another machine. This server accepts only requests to this machine."
     if any(origin.partition("://")[2] != hosts[0] for origin in origins):
         return "the request is from a page of another site."
     return ""

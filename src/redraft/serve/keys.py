@@ -152,7 +152,7 @@ class Keys:
         self.expect(self._served)
 
     def expect(self, served: Sequence[str]) -> None:
-        """Warn of duplicate key names, and of models not in `served`, now and whenever the file is read."""
+        """Warn of duplicate names and of keys for models not in `served`. Check again if the file changes."""
         self._served = served
         for name, count in Counter(key.name for key in self.all).items():
             if count > 1 and (b"", name) not in self._told:

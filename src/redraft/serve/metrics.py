@@ -1,4 +1,4 @@
-"""Count requests, tokens and stop reasons of chains, by model, for Prometheus at `/metrics`."""
+"""Count requests, tokens, and chains by stop reason, for Prometheus at `/metrics`."""
 
 from __future__ import annotations
 

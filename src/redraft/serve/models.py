@@ -115,7 +115,7 @@ class Models:
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:
-        """Return the model of this name. Errors name `param`, the request's field with the name."""
+        """Return the model called `name`. Errors name `param`, the request's field for the name."""
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]

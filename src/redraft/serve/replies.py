@@ -212,7 +212,7 @@ class AnswerMessage:
 
     @property
     def unmet(self) -> dict[str, Any]:
-        """The messages of failed checks of the final answer or call, or {} if all checks pass."""
+        """The field `unmet`: messages of failed checks of the final answer or tool call. {} without any."""
         found = [*_unmet(self.finished), *[CALLS_CUT] * _calls_cut(_final(self.finished))]
         return {"unmet": found} if found else {}
 
@@ -262,9 +262,9 @@ def final_answer(chain: Chain) -> str:
 
 
 def allowed(event: Event, asked: Accepted) -> Event | None:
-    """Return the part of an event that a client may see.
+    """Return the part of an event that a client may see, or None.
 
-    If failing answers are withheld, drafts, thoughts and criticism are withheld from all answers.
+    If the model withholds failing answers, the client never sees drafts, thoughts or criticism.
 
     Raises:
         Refusal: The answer does not fit its schema, or a call does not fit its tool.

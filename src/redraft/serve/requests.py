@@ -165,7 +165,7 @@ Effort = Annotated[str | None, Field(max_length=40, description="a text, such as
 
 
 class ModelRequest(Body):
-    """The base of all requests to a model, with the fields that do not affect the answer."""
+    """The base of all requests to a model: the model's name, and fields that do not affect the answer."""
 
     model: Annotated[str, Field(description="the name of a model")]
     user: Any = None
@@ -180,7 +180,7 @@ class ModelRequest(Body):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], models: Models) -> Self:
-        """Return the checked body. Fields that the models' file allows for the model are in `beside`."""
+        """Return the checked body. Extra fields that the models' file allows are put into `beside`."""
         name = given.get("model")
         allowed = models.passes.get(name, frozenset()) if isinstance(name, str) else frozenset()
         beside = {field: given[field] for field in allowed - cls.model_fields.keys() if field in given}
@@ -195,10 +195,10 @@ class ModelRequest(Body):
 
     @abstractmethod
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
-        """Return the checked request. Do not call this on the event loop: a large schema may take seconds.
+        """Return the checked request. A large schema may take seconds, and would block the event loop.
 
         Raises:
-            Refusal: The field `param` is wrong, or the model does not exist or lacks a requested feature.
+            Refusal: A field is wrong, the model does not exist, or the model lacks a requested feature.
         """
 
 
@@ -357,7 +357,7 @@ def _wanted(choice: Any) -> list[Any]:
             return [_wanted(tool)[0] if isinstance(tool, Mapping) else tool for tool in named]
         case {"type": "allowed_tools"}:
             form = '{"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{…}]}}'
-            message = f"tool_choice lacks the mode auto or required, or a list of tools. Send {form}"
+            message = f"tool_choice needs a list of tools, and the mode auto or required. Send {form}"
             raise invalid(message, "tool_choice")
         case {"function": {"name": name}}:
             return [name]

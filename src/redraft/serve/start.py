@@ -159,7 +159,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models, each engine once. Prefers llama.cpp, where checks of a request can steer sampling."""
+    """Opens models, which share equal engines. Prefers llama.cpp if checks of requests may steer sampling."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]
@@ -218,7 +218,7 @@ class ModelKeys(Flags):
             message = f"{where}server_fields has {wrong[0]!r}, which redraft reads itself."
             raise UsageError(message, hint="Leave it out of the list.")
         if "withheld" in self.explicit and not self.withheld.strip():
-            hint = "Write a text, such as withheld: I cannot answer that."
+            hint = 'Write a text, for example: withheld: "I cannot answer that."'
             raise UsageError(f"{where}withheld is {self.withheld!r:.80}, which is blank.", hint=hint)
         if self.withheld and not settings.get("check"):
             raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks[part]:secret']")

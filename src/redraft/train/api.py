@@ -126,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def found_model(own: RunOptions, command: str) -> str:
-    """Check the settings of data, output and rewards. Return the model's folder or name on the hub."""
+    """Check the settings of data, output and rewards. Return the model's folder, or its name on the hub."""
     if not own.data_path:
         raise UsageError("there is no data to train on.", hint="--data_path FILE")
     for option, paths in (("data", own.data_path), ("eval_data", vars(own).get("eval_data_path", ()))):

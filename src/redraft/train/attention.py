@@ -3,7 +3,7 @@
 Positions restart at 0 with each example, but this does not separate examples: in transformers' attention with
 a cache, an example also attends to earlier examples (logits differed by 0.6). On a GPU in 16 bits, a call of
 torch's variable-length flash attention computes all examples. Elsewhere, a loop computes example by example.
-Rows that are not packed use `sdpa`. Models with linear or chunked attention or attention sinks are refused.
+Unpacked rows use `sdpa`. Models with linear attention, chunked attention or attention sinks are refused.
 """
 
 from __future__ import annotations

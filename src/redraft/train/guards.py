@@ -1,7 +1,7 @@
 """Stop a run that has gone wrong. The error names the step, the records of the step, and what to try.
 
-A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above the
-lowest mean loss for many steps also stops the run.
+A loss or gradient that is not finite stops a run before the optimizer's step. A run also stops if, for
+many steps, the loss stays far above its lowest mean over 20 steps.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelErr
 
 @dataclass
 class Divergence:
-    """Detect a loss that stays far above the lowest mean loss for too many steps."""
+    """Detect a loss that stays far above its lowest mean over `STRETCH` steps, for too many steps."""
 
     patience: int  # steps in a row; 0 for never
     best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats
@@ -137,7 +137,7 @@ def out_of_memory(error: BaseException, own: RunOptions, tokens: int) -> ModelEr
     why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
     hint = "If you change --lora or --model_max_length, start over (--overwrite_output_dir). "
-    hint += "Each of these saves memory; the first costs least:"
+    hint += "Each line below saves memory; the first costs least:"
     return ModelError(f"out of memory {when}{why}.", hint="\n  ".join([hint, *_smaller(own)]))
 
 

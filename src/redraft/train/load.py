@@ -1,7 +1,7 @@
 """Load a model and its tokenizer, add an adapter, and save weights. Untrainable models are refused.
 
-transformers accepts three faults for which this module raises: missing weights, because transformers would
-use random values; a tokenizer without end-of-text token; and the tokenizer of another model. Code in a
+This module raises errors for three faults that transformers accepts: missing weights (transformers would use
+random values), a tokenizer without an end-of-text token, and the tokenizer of another model. Code in a
 model's folder is never run, and pickled weights are not read.
 """
 
@@ -97,7 +97,7 @@ _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a l
 def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say) -> Tokenizer:
     """Load a tokenizer with an end-of-text and a padding token.
 
-    A tokenizer without a padding token gets `pad_token`, or by default another token of the vocabulary, so
+    A tokenizer without a padding token gets `pad_token`. By default, it gets a token of the vocabulary, so
     that the embedding needs no new row. With `apart`, padding and end-of-text must differ: transformers reads
     a reward at the last token that is not padding, which should be end-of-text.
     """
@@ -235,7 +235,7 @@ ALL = "all-linear"  # every linear layer except the head
 
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
-    """Return whether to train an adapter because full training would not fit, and the reason in words.
+    """Return whether to train an adapter, and the reason in words. True if full training would not fit.
 
     `gpu_bytes` is the memory of the GPU, or of all GPUs among which the model is sharded; None without a GPU.
     """

@@ -1,11 +1,11 @@
 """Preview the training data of a run, and estimate the run's time, memory and cost.
 
-A preview decodes the stored tokens, not the records. So a preview shows a missing stop token, a prompt with
-loss, or a control token that was tokenised as text. No model is loaded.
+A preview decodes the stored tokens, not the records. So a preview reveals faults, such as a stop token that
+is missing, a prompt with loss, or a control token that was tokenised as text. A preview loads no model.
 
 An estimate runs two steps in a temporary folder, with at most two batches each, and extrapolates. Speed is
-measured in the second step, because the first step also allocates and compiles. The second step reaches the
-peak memory of a run, because gradients already exist. A run with rollouts first writes a whole rollout batch.
+measured in the second step, because the first step also allocates and compiles. The second step reaches a
+run's peak memory, because the optimizer has states by then. With rollouts, a rollout batch is written first.
 """
 
 from __future__ import annotations
@@ -141,13 +141,13 @@ class Estimate:
 
 
 def thrown_away(own: RunOptions, folder: Path) -> RunOptions:
-    """Return a copy of the settings with which a run writes only to `folder`."""
+    """Return a copy of the settings, changed so that a run writes only to `folder`."""
     changed = {**_THROWN_AWAY, "output_dir": str(folder)}
     return own.model_copy(update={name: changed[name] for name in changed.keys() & vars(own).keys()})
 
 
 def estimate(ready: Ready) -> Estimate | None:
-    """Estimate a run made with the settings of `thrown_away`, by training for two steps.
+    """Train for two steps, and return the estimate. The run must use settings returned by `thrown_away`.
 
     Return None if a signal stopped the run, and in all processes except the first.
     """

@@ -412,9 +412,9 @@ class Loop:
         self.log.write(self.state.global_step, self.steps, logs)
 
     def evaluate(self) -> float:
-        """Return the mean loss on the evaluation data, over all processes; infinity without evaluation data.
+        """Return the mean loss per trained token or pair of the evaluation data; infinity without the data.
 
-        If the model's output has `sums`, the means of these sums are logged too.
+        The mean is over all processes. If the model's output has `sums`, their means are logged too.
         """
         if self.eval_data is None:
             return math.inf

@@ -209,9 +209,9 @@ class RewardOptions(LossOptions):
 
 
 LARGE = 4 << 20
-"""`redraft train` returns freed memory blocks of this many bytes or more to the system. With 2 MB, a step of
-the default model took twice as long: activations (2,048 tokens in bf16) are slightly larger than 2 MB, so
-memory was mapped anew each time, in small pages."""
+"""`redraft train` returns freed memory blocks of this many bytes or more to the system. When blocks of 2 MB
+were returned, a step of the default model took twice as long: activations (2,048 tokens in bf16) are slightly
+larger than 2 MB, so memory was mapped anew each time, in small pages."""
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
 """The default learning rates: for all weights as in SelFee, Alpaca and Vicuna, and ten times this rate for
@@ -253,7 +253,7 @@ class PpoOptions(RunOptions):
     )
     algorithm: Literal["ppo", "rloo", "grpo"] = option("how to estimate advantages", ALGORITHM, default="ppo")
     reward: Texts = option(
-        "judge answers by a check, reward:MODEL or python:module.function; A 2*B sums A and twice B",
+        "judge answers by a check, reward:MODEL or python:module.function; for a weighted sum: A 2*B",
         JUDGING,
         default=(),
     )

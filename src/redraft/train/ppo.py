@@ -272,7 +272,7 @@ class Ppo(Source):
         return [asked[row].record.id for row in self._rows(epoch, number)[self._rank :: self._ranks]]
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics of all updates since the last call, and of a new rollout batch."""
+        """Return the metrics of all updates since the last call, and of the rollout batch if it is new."""
         taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
         return taken
 

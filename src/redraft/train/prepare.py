@@ -45,7 +45,7 @@ ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
 _NO_LOSS = "which have no loss in this format or template (--format vicuna trains on all but tool calls)"
-_NESTED = "with feedback inside the answer, so `redraft ask` will show it (--format selfee separates it)"
+_NESTED = "with feedback in the answer, so `redraft ask` shows the feedback (--format selfee separates it)"
 _REASONS = 20
 
 Ints = NDArray[np.int64]
@@ -130,7 +130,7 @@ class DataReport:
         of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
         loss = f"{self.tokens:,} tokens{of_them}"
-        of_prompts = f" ({self.cut_prompt:,} of prompts)" if self.cut_prompt else ""
+        of_prompts = f" ({self.cut_prompt:,} from prompts)" if self.cut_prompt else ""
         skipped = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         tallies = [
             (f"cut, by {self.cut_tokens:,} tokens in all{of_prompts}", self.cut),

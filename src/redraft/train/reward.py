@@ -163,7 +163,7 @@ VERB = Reward()
 
 
 EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Edges of the calibration bins: probabilities that the model gives to the preferred answer."""
+"""Edges of the calibration bins: probabilities that the model gives to the answer that it prefers."""
 
 CHANCE = 0.5
 

@@ -159,7 +159,7 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
 
 
 def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
-    """Return whether to train an adapter: `own.lora` or, if None, what fits in GPU memory."""
+    """Return whether to train an adapter. If `own.lora` is None, the size of the GPU memory decides."""
     if own.lora is not None:
         return own.lora
     parameters = sum(each.numel() for each in skeleton(model).parameters())
@@ -167,8 +167,8 @@ def choose_method(own: RunOptions, model: str, *, say: Say) -> bool:
     if torch.cuda.is_available() and not own.use_cpu:
         gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if own.fsdp_words else 1)
     lora, why = default_method(parameters, gpu_bytes)
-    what, other = ("an adapter", "False trains all weights") if lora else ("all weights", "True an adapter")
-    say(f"training {what}, because {why} (--lora {other}).")
+    what, other = ("an adapter", "all weights") if lora else ("all weights", "an adapter")
+    say(f"training {what}, because {why} (--lora {not lora} trains {other}).")
     return lora
 
 
@@ -302,7 +302,7 @@ class Ready:
 
     @property
     def replaces(self) -> bool:
-        """Whether an earlier output without checkpoint is replaced, even without `--overwrite_output_dir`."""
+        """Whether an output without a usable checkpoint is replaced. False with `--overwrite_output_dir`."""
         if self.checkpoint or self.own.overwrite_output_dir:
             return False
         output = self.loop.folder
@@ -325,7 +325,7 @@ class Ready:
 
     @property
     def about(self) -> str:
-        """A paragraph about the training for the model card."""
+        """A paragraph on the training, for the model card."""
         packed = self.data.rows.kind == "packed"  # the plan then has the records
         of = "" if packed else f" on {counted(self.prepared.report.examples, 'record')}"
         scores = "This is a reward model: it rates an answer with a number. " if self.verb.scores else ""
@@ -402,7 +402,7 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     packs = isinstance(own, SftOptions) and own.packing and len(prepared.lengths) >= step
     if packs and len(verb.rows(prepared.lengths, own)) < step:
         own = own.model_copy(update={"packing": False})
-        tell(f"a row has one record (--packing False), because packed rows would not fill a step of {step}.")
+        tell(f"each row has one record (--packing False): packed rows would not fill a step of {step} rows.")
     trained, joins = verb.model(own, model, tokenizer, say=tell)
     pad = None if joins else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, verb, pad=pad)

@@ -49,7 +49,7 @@ class Verb(ABC, Generic[Own]):
 
     @abstractmethod
     def model(self, own: Own, ref: str, tokenizer: Tokenizer, *, say: Say) -> Made:
-        """Return the model with its loss, and whether attention keeps examples in one row apart."""
+        """Return the model with its loss, and whether attention separates the examples of a row."""
 
     def source(
         self, model: Any, data: Data, own: Own, args: TrainingArguments, tokenizer: Tokenizer
@@ -66,7 +66,7 @@ class Verb(ABC, Generic[Own]):
 
 
 def verb_of(options: type[RunOptions]) -> Verb[Any]:
-    """Import and return the command that these settings are for, such as `train sft`."""
+    """Import and return the verb to which these settings belong, such as `sft`."""
     found: Verb[Any] = resolve_name(f"redraft.train.{options.verb}:VERB")
     return found
 
@@ -77,7 +77,7 @@ def bare_of(model: Any) -> Any:
 
 
 def can_join(model: PreTrainedModel, *, say: Say, needed: bool = False) -> bool:
-    """Set up attention that keeps joined examples apart. Return False if rows must be padded instead."""
+    """Set up attention that separates the examples of a row. Return False if rows must be padded instead."""
     try:
         use_segments(model)
     except ModelError as error:

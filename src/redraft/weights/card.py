@@ -1,8 +1,8 @@
 """Read and write model cards (the front matter of README.md): licence, base models, data, sources.
 
-The card of a model made from several sources lists the sources with licences (`redraft_sources`). A GGUF key
-stores this list, so that `card_of` can restore the card. The other GGUF keys are as in llama.cpp's converter
-(gguf-py, metadata.py). Cards are untrusted, so only short plain strings and lists of strings are read.
+The card of a model made from several sources lists the sources and their licences (`redraft_sources`). A GGUF
+key stores this list, so that `card_of` can restore the card. The other GGUF keys are as in llama.cpp's
+converter (gguf-py, metadata.py). Cards are untrusted: only short plain strings and lists of strings are read.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def card_metadata(folder: Path) -> dict[str, Any]:
 
 
 def card_of(metadata: Mapping[str, Any]) -> str | None:
-    """Return a model card with the licence, base models and sources in GGUF metadata; None if absent."""
+    """Return a model card with licence, base models and sources from GGUF metadata, or None without any."""
     urls = [_plain(metadata.get(f"general.base_model.{i}.repo_url")) for i in range(_MOST_BASES)]
     bases = [url.removeprefix(_HUB) for url in urls if url and url.startswith(_HUB)]
     title = _plain(metadata.get("general.name"))
@@ -91,7 +91,7 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
 
 
 def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
-    """Return the sources in a folder's card. Without a valid list, return the model as the only source."""
+    """Return the sources that a folder's card lists. Without a valid list, the model is the only source."""
     fields = _fields(folder)
     own, listed = fields.get("license", []), _listed(fields)
     mixed = own == [OTHER] and len(ids_of(listed)) > 1
@@ -120,8 +120,8 @@ def is_known(sources: Iterable[Source]) -> bool:
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     """Report the licences of an output, and write a card that lists the sources of both inputs.
 
-    No card is written if the card of `first` lists all sources, or if no licence is known. A base without a
-    known licence does not count as a source.
+    If no licence is known, nothing is reported or written. No card is written if the card of `first` already
+    lists all sources. If `second` is a base without a known licence, that base does not count as a source.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)

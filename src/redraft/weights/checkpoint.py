@@ -144,7 +144,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 
 
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """Yield start and stop row of portions that take about `size` bytes in float32. A row has `row` elements.
+    """Yield the start and stop row of portions of about `size` bytes in float32. Rows have `row` elements.
 
     If `heads` is given, portions contain whole heads, so that rows can be permuted within each head.
     """

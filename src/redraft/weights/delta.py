@@ -13,7 +13,7 @@ base lacks. The release scripts of these models use two conventions:
 - `zero`: the missing row counts as zero, so the delta contains the new row itself (Vicuna 0, StableVicuna)
 - `mean`: the missing row counts as the mean of all rows of the base (Alpaca, SelFee)
 
-With `none`, base and target have the same rows (Vicuna 1.1).
+With `none`, base and target have the same number of rows (Vicuna 1.1).
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def apply(
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    A wrong base is rejected before anything is written. If redraft made the delta, the base's fingerprint is
-    checked, otherwise the shapes and the configuration. `vocab` is the convention for rows that the base
-    lacks, if the delta does not record a convention.
+    A wrong base is rejected before anything is written. The shapes must fit. If redraft made the delta, the
+    base's fingerprint must match. Otherwise, the configurations must fit, and if the base lacks rows, `vocab`
+    must name the convention for these rows.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -284,7 +284,7 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
     """Return the mean of a tensor's rows, shape (row,), in float32, or in float64 for a float64 tensor.
 
-    The sum is in float64. The mean is not rounded to the tensor's dtype, as in Alpaca's weight_diff.py.
+    The sum is in float64. As in Alpaca's weight_diff.py, the mean is not rounded to the tensor's dtype.
     """
     tensor = base.tensors[name]
     total = torch.zeros(tensor.row, dtype=torch.float64)

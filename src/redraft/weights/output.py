@@ -96,7 +96,7 @@ class OutputFolder:
     _sums: dict[str, str] = field(default_factory=dict)  # SHA-256 of the finished shards
 
     def planned(self, shards: Sequence[Shard]) -> Sequence[Shard]:
-        """Store and return the shards to write. Raise `OutputError` if the disk has too little space."""
+        """Remember and return the shards to write. Raise `OutputError` if the disk has too little space."""
         self._shards = shards
         check_room(self.path, sum(shard.size for shard in shards))
         return shards

@@ -1,7 +1,7 @@
 """Read `.bin` files, the pickled form of a checkpoint.
 
 Torch's restricted loader maps the files into memory, but does not check the lengths of a zip file's records.
-This module checks that each record is as long as the record's tensors need. The checksums (CRC-32) are not
+This module checks that the length of each record fits the record's tensors. The checksums (CRC-32) are not
 read: reading would take a second pass over the weights, and torch can be configured to write no checksums.
 Files written before torch 1.6 are not zip files, and are read whole.
 """

@@ -28,7 +28,7 @@ _LIBC = libc()
 
 @contextmanager
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
-    """Lock an output, and yield a temporary path. Afterwards, delete any file left at this path.
+    """Lock an output, and yield a temporary path. Afterwards, delete any file left there.
 
     The unfinished output of a killed run is removed first. Raise OutputError if output and input overlap.
     """

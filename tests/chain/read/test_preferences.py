@@ -137,7 +137,7 @@ class TestOtherPairs:
     @pytest.mark.parametrize(
         ("name", "what"),
         [
-            ("chosen", r"a pair of answers \(.* redraft data import makes them chains\)"),
+            ("chosen", r"a pair of answers \(.* redraft data import turns them into chains\)"),
             ("human_ref_A", r"a pair of answers \(.*\)"),
             ("code_lines", "a program to repair"),
             ("review_id", "a review"),

@@ -71,7 +71,7 @@ def test_a_mix_says_what_it_is_made_of_and_what_fell_short(recipe: Path, tmp_pat
         "redraft: 9 records",
         "  sums          5  MIT",
         "  chat          4  CC BY-NC 4.0; 5 too few",
-        "  more          0  more.jsonl is missing; wanted: all (MIT)",
+        "  more          0  more.jsonl is missing; the recipe takes all (MIT)",
         MIXED,
     ]
     making = json.loads((tmp_path / "out.jsonl.run.json").read_bytes())

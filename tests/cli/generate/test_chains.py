@@ -200,7 +200,7 @@ def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
             ["--verify", "number"],
             "the gold answer 'six' is not a number",
         ),
-        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "an answer except the gold one"),
+        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "an answer other than the gold one"),
     ],
 )
 def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list[str], said: str) -> None:

@@ -251,7 +251,7 @@ def test_an_adapter_for_another_base(base: Path, tmp_path: Path) -> None:
     wide = folder(tmp_path / "wide", hidden_size=48)
     error = refused(f"{base}+{lora(wide, tmp_path / 'lora')}")
     assert error.message.startswith(f"the adapter {tmp_path / 'lora'} does not fit the model {base}: ")
-    assert error.hint == f"Use the model that it was trained on: '{wide}'"
+    assert error.hint == f"Use the model that the adapter was trained on: '{wide}'"
 
 
 def test_one_adapter_at_a_time(base: Path, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_what_is_no_reward_model_is_refused(made: Path, tmp_path: Path) -> None:
 def test_damaged_reward_models_are_refused(made: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made / "whole", tmp_path / "whole")
     changed(folder, "config.json", redraft_reward={"format": "latin"})
-    refused(folder, r"the redraft_reward of .* cannot be read")
+    refused(folder, r"the field redraft_reward of .* is wrong")
     changed(folder, "config.json", redraft_reward=None, id2label={"0": "a", "1": "b"})
     refused(folder, "has 2 labels, but a reward model has one")
     shutil.copy(made / "whole" / "config.json", folder)

@@ -121,7 +121,7 @@ async def test_what_the_grammar_cannot_express_does_not_undo_the_rest(
         chain = await redraft.arevise(asked, model=engine, output=Bill, **options)
     assert all(set(json.loads(step.answer)) == {"total", "pieces"} for step in chain.steps)
     (said,) = (record.getMessage() for record in caplog.records if record.name == "redraft.engines.schemas")
-    assert "the schema keywords pattern, uniqueItems. Only checks apply them." in said
+    assert "the schema keywords pattern, uniqueItems. Only checks of the finished answer apply them." in said
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ async def test_what_the_library_drops_of_a_schema_is_named(
 ) -> None:
     sevens = {"type": "integer", "multipleOf": 7}
     await collect(engine.chat(HELLO, replace(GREEDY, max_tokens=4, schema=sevens)))
-    assert "the schema keywords multipleOf. Only checks apply them." in caplog.text
+    assert "the schema keywords multipleOf. Only checks of the finished answer apply them." in caplog.text
 
 
 @pytest.mark.slow

@@ -416,7 +416,7 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
     assert f"line {PROMPTS} of /files/" in said
     assert "is cut off or damaged: '{" in said
     assert "The replies received so far are stored." in said
-    assert f"remove its lines from {FILE}" in done.stderr.replace("\n  ", " ")
+    assert f"remove the batch's lines from {FILE}" in done.stderr.replace("\n  ", " ")
     FILE.unlink()
     assert (answer(server, *ONE_STEP, "-j", "1").exit_code, server.waves) == (3, [PROMPTS, 1])
 

@@ -136,7 +136,7 @@ def test_verdicts_against_the_truth() -> None:
     assert shown["precision"][0] == "50.0 %"
     assert (shown["recall"][0], shown["recall"][2]) == ("33.3 %", "1 of 3 wrong answers are rejected")
     assert shown["balanced accuracy"][2].startswith(
-        "mean of recall and of right answers accepted, 1 of 2; unknown verdicts: 1; "
+        "mean of recall and the share of right answers accepted, 1 of 2; unknown verdicts: 1; "
     )
     guided = told("a", "01", guide="01")
     unknown = diagnose([told("a", "0", "u")])
@@ -159,7 +159,7 @@ def test_what_is_broken_in_the_end() -> None:
         ("10", "only right answers were revised, so none could get better"),
         ("00 11", "nothing changed"),
         ("01 01 10", "above Acc/(1 - Acc) = 0.50: undecided, p = 1"),
-        ("01 " * 9 + "11", "above Acc/(1 - Acc) = 0.11: it gained, p = 0.0039"),
+        ("01 " * 9 + "11", "above Acc/(1 - Acc) = 0.11: a gain, p = 0.0039"),
         ("01 10", "equal to Acc/(1 - Acc) = 1.00: no difference, p = 1"),
         ("00 10", "below Acc/(1 - Acc) = 1.00: undecided, p = 1"),
     ],

@@ -86,7 +86,7 @@ def test_prompts_and_seeds_that_lack_a_run_are_named(tmp_path: Path) -> None:
     errors = folder / "runs" / "m" / "t" / "seed-0" / "blind-2.jsonl.errors.jsonl"
     errors.write_text("".join(f'{{"id": "i{n:03}", "cause": "c", "error": "e"}}\n' for n in (38, 39)))
     assert "m, t: 38 prompts, 1 seed; 95 % intervals\n" in str(now := table_of(folder))
-    assert now.remarks[0] == "m, t: not counted, because a run did not answer them: 2 prompts."
+    assert now.remarks[0] == "m, t: 2 prompts not counted, because some run gave no answer."
     for way, tokens, rights in ways(20, 20):
         write_run(folder / "runs" / "m" / "u", way, tokens, rights[: 40 if way == "plain" else 9], 0)
         write_run(folder / "runs" / "m" / "u", way, tokens, rights, 1)

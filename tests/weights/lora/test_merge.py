@@ -266,7 +266,7 @@ def test_an_adapter_of_another_model(plain: Path, tmp_path: Path) -> None:
     message = refusal(tiny(tmp_path / "narrow", hidden_size=32), plain)
     assert message.startswith("the adapter ADAPTER does not fit the model BASE: 'model.layers.")
     assert "in the adapter and " in message
-    assert "\n  Use the model that it was trained on: '" in message
+    assert "\n  Use the model that the adapter was trained on: '" in message
     message = refusal(tiny(tmp_path / "short", num_hidden_layers=1), plain)
     assert "the model has no 'model.layers.1.mlp.down_proj.weight'." in message
 

@@ -275,7 +275,7 @@ def _shared(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
     return next((i for i in range(max(most, 0)) if ours[i] != theirs[i]), max(most, 0))
 
 
-_PAIR = "a pair of answers (redraft train reward reads pairs, redraft data import makes them chains)"
+_PAIR = "a pair of answers (redraft train reward reads pairs, redraft data import turns them into chains)"
 
 _CHOSEN = Shape("chosen and rejected", {"chosen"}, chosen_rejected, _PAIR)
 PAIRS = Format(order=1, shapes=(_CHOSEN, Shape("SHP", {"human_ref_A"}, shp, _PAIR)))

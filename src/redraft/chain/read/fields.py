@@ -56,11 +56,11 @@ class Fields:
         return self.items(name, kind) if self.rest.get(name) is not None else self.rest.pop(name, None) or []
 
     def inner(self, name: str) -> Fields:
-        """Return an object as `Fields`. Raise a RecordError if the field is missing or not an object."""
+        """Return an object field as `Fields`. Raise a RecordError if it is missing or not an object."""
         return self.nested(name, self._take(name))
 
     def nested(self, name: str, value: Any) -> Fields:
-        """Return an object inside the record as `Fields`."""
+        """Return the object `value`, which the record has at `name`, as `Fields`."""
         if not isinstance(value, dict):
             self.fail(name, "should be an object", value)
         return Fields(dict(value), f"{self.where}: {name}")

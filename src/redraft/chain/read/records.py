@@ -46,7 +46,7 @@ class RawRecord(NamedTuple):
     damage: Damage | None = None  # only in the last record of a damaged file, which has no data
 
     def chain(self) -> Chain:
-        """Decode the record as a chain with an id. The id may not be unique in the file.
+        """Decode the record as a chain with an id. Other records of the file may have the same id.
 
         Raises:
             RecordError: The record is damaged, not a chain, or nested too deeply to be written again.
@@ -97,7 +97,7 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Yield the undecoded records of a file.
 
-    With `damaged`, an error after the first record is not raised, but is the `damage` of a last record.
+    With `damaged`, an error after the first record is not raised. Instead, a last record has it as `damage`.
     """
     stem, number = stem_of(path), -1
     try:
@@ -152,7 +152,7 @@ def sample_id(record: str, number: int) -> str:
 
 
 def with_id(chain: Chain, name: str) -> Chain:
-    """Return the chain with the given id."""
+    """Return the chain with its id set to `name`."""
     named = chain if chain.id == name else copy(chain)  # half the time of `model_copy`
     named.__dict__["id"] = name
     return named
@@ -198,7 +198,7 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 
 def id_of(record: Any, stem: str, index: int | str) -> str:
-    """Return the id of a record: any `stem`, then the id in the record's fields or, if missing, `index`."""
+    """Return a record's id: `stem/` if there is a stem, then the id in the fields or, if missing, `index`."""
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name

@@ -50,14 +50,14 @@ class ChainRun(AnswerRun):
         return cls(settings, path_of(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:
-        """Warn that checks in the records are not used, if the first record contains checks."""
+        """If the first record contains checks, warn that the records' checks are not used."""
         super().prepare()
         first = next(self.records(), None)
         if first is not None and "checks" in meta_of(first, "source"):
             self.plan.say("The `checks` of the records are not used. To check all answers: --check.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options of a chain that come from the record."""
+        """Return the options that depend on the record."""
         return self.making.options(record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
@@ -65,12 +65,12 @@ class ChainRun(AnswerRun):
         return self.making.finished(chain, record)
 
     def end(self) -> None:
-        """Warn if the licences of the records conflict, even in a quiet run."""
+        """Warn, even in a quiet run, if the records' licences differ or forbid commercial use."""
         if clash(sources := sorted(self.summary.sources)):
             self.plan.say(remark(sources))
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return a summary row with the total cost, if there were several runs."""
+        """If there were several runs, return a summary row with their total cost."""
         paid = RunFile(self.plan.out).paid()
         return [("paid", paid)] if paid else []
 

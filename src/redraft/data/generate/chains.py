@@ -2,7 +2,7 @@
 
 `revise` makes the chain. SelFee's three methods are combinations of two settings. `gold` shows the critic the
 record's gold answer. `first` takes the first answer from the record. With `verify`, a check that knows the
-gold answer decides the verdicts, and no teacher is asked for an opinion.
+gold number or the unit tests decides the verdicts, and no critic is asked.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class ChainMaking:
         if self.first:
             # The writer sees the first answer, so it must not be a gold answer that judges the chain.
             secret = bool(self.gold or self.verify)
-            what = "an answer except the gold one" if secret and gold_text(record) else "an answer"
+            what = "an answer other than the gold one" if secret and gold_text(record) else "an answer"
             first = record.answer if secret else answer_of(record)
             options["given"] = self._needed(first, record, what, "--first")
         if self.verify == "code":
@@ -210,14 +210,14 @@ _CONTENT = re.compile(r":\s*\S")
 
 
 def without_apologies(text: str) -> str:
-    """Return an answer without a first sentence that only apologises."""
+    """Remove an answer's first sentence if that sentence only apologises."""
     found = _START.match(text)
     removed = found and _APOLOGY.match(found[1]) and not _SAYS_MORE.search(found[1])
     return text[found.end() :] if found and removed else text
 
 
 def without_remarks(text: str) -> str:
-    """Return an answer without a first or last sentence about the revision itself."""
+    """Remove an answer's first sentence, last sentence or both if they are about the revision itself."""
     if (found := _START.match(text)) and _is_remark(found[1]):
         text = text[found.end() :]
     end = max(len(text) - _LONGEST, 0)

@@ -26,7 +26,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback with gold text that the judged answer lacks, and later answers with the same text."""
+    """Yield feedback that quotes gold text missing in the judged answer, and later answers that copy it."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= GOLD_LENGTH)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()

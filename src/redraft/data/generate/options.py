@@ -75,7 +75,7 @@ class TaskFlags(options.ModelOption, options.ServerOptions, options.MachineOptio
     )
     seed: int = option("random seed; makes a run repeatable", SAMPLING, "N", default=0, ge=0, le=MAX_SEED)
     price: str | None = option(
-        "price in USD per million tokens, used if the config file has none", SERVER, "IN,OUT[,CACHED]"
+        "price in USD per million tokens, instead of that in the config file", SERVER, "IN,OUT[,CACHED]"
     )
 
 

@@ -1,9 +1,9 @@
 """Run a transformers model with continuous batching, in one thread.
 
-Each step is one forward pass, which adds a token to every sequence whose prompt has been read. Sequences join
-and leave between steps. A step reads up to `READ` tokens of new prompts, so that a long prompt does not block
-the other sequences. A prefix that prompts share is read once. Each sequence has a seed. Other sequences
-change only the last bits of the sequence's logits. Temperature is applied before top-p, as in the other
+Each step adds a token to every sequence whose prompt has been read. Sequences join and leave between steps. A
+step also reads up to `READ` tokens of new prompts, so that a long prompt does not block the other sequences.
+A prefix that prompts share is read once. Each sequence has its own seed. The other sequences of a batch
+change only the last bits of a sequence's logits. Temperature is applied before top-p, as in the other
 engines. llguidance enforces forms (`Sampling.form`).
 """
 
@@ -45,7 +45,7 @@ def installed() -> bool:
 
 
 class Guide:
-    """The tokens that a grammar allows next in one text; all tokens once llguidance has failed (`lost`)."""
+    """Tells which tokens a grammar allows next in one text. If llguidance fails, all are allowed (`lost`)."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         from llguidance import LLMatcher
@@ -167,10 +167,10 @@ class Batch:
 
     Args:
         model: A causal language model that passed `load.check_model`.
-        size: Size of the tokenizer's vocabulary. Token ids from `size` on are never drawn.
+        size: Size of the tokenizer's vocabulary. Token ids from `size` on are never sampled.
         windows: Window length of each type of attention layer, in tokens; None for full attention.
         least: Minimum number of generated tokens in a sequence.
-        tempered: Whether to report log-probabilities at each sequence's temperature (if above 0), not at 1.
+        tempered: Whether log-probabilities are at each sequence's temperature (above 0) instead of at 1.
     """
 
     def __init__(

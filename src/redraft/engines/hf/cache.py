@@ -51,7 +51,7 @@ class Pass:
 
 @dataclass
 class _Now:
-    """The current pass. Layers refer to this object, as a reference cycle would keep the cache in memory."""
+    """The current pass. Layers refer to this, not to the cache: a cycle would keep the cache in memory."""
 
     step: Pass
 

@@ -1,4 +1,4 @@
-"""Provide the folder of a model to train, converted from GGUF or merged with an adapter if needed.
+"""Provide a folder with the model to train. If needed, convert it from GGUF, or merge an adapter into it.
 
 Converted and merged folders are cached under a hash of the input files' paths, sizes and times.
 """

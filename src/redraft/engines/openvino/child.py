@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 CACHED = "f16"
-"""The number format of the key-value cache. With f16, 112 of 128 next tokens matched the exact weights'
-tokens. With OpenVINO's default of 8 bits, only 107 matched, and nothing was faster."""
+"""The number format of the key-value cache. With f16, 112 of 128 predicted tokens were the same as with exact
+weights. With OpenVINO's default of 8 bits, only 107 were the same, and nothing was faster."""
 
 REFUSED = "the schema is refused: "
 

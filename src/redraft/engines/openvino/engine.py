@@ -206,7 +206,7 @@ class OpenVinoEngine(TokenizedEngine, ProcessEngine[Child]):
                     schema = json.dumps(sampling.schema)
                     if schema not in self._refused:
                         self._refused.add(schema)
-                        why = "%s cannot enforce a schema, so only checks apply it: %s"
+                        why = "%s cannot enforce a schema, so only checks of the finished answer apply it: %s"
                         _log.warning(why, self._info.name, finish)
                     raise EngineCrash(f"the process of {self._info.name} ended: {finish}")
                 if finish not in ("", "stop", "length"):

@@ -1,9 +1,9 @@
 """Check GGUF files for OpenVINO, convert weights that OpenVINO reads inexactly, and make tokenizers.
 
-OpenVINO reads llama, qwen2 and qwen3. Q4_0, Q8_0 and F16 stay exact, but the offsets of Q4_1 and K-quants are
-rounded to whole steps. Of 128 next tokens of the default model, only 79 matched the exact weights' tokens.
-With the same weights in Q8_0, 107 matched, at the same speed. Other formats are therefore converted to Q8_0,
-in a cached copy. OpenVINO does not apply adapters to GGUF files, so adapters are merged into the copy.
+OpenVINO reads the architectures llama, qwen2 and qwen3. Q4_0, Q8_0 and F16 stay exact, but the offsets of
+Q4_1 and K-quants are rounded to whole steps. Of 128 tokens that the default model predicted, only 79 were the
+same as with exact weights. After a conversion to Q8_0, 107 were, at the same speed. So other formats become
+Q8_0 in a cached copy. OpenVINO does not apply adapters to GGUF files, so they are merged into the copy.
 """
 
 from __future__ import annotations

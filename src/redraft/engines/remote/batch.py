@@ -153,10 +153,9 @@ class _Request:
 class BatchServer(Server):
     """A server to which requests are sent in batches.
 
-    Rates per minute do not apply, because batches have separate limits.
-
-    A provider limits the tokens in all of an account's active batches. A batch above the limit fails as a
-    whole, and costs nothing. The requests are then sent again in smaller batches.
+    Rates per minute do not apply, because batches have separate limits. A provider limits the tokens in all
+    of an account's active batches. A batch above the limit fails as a whole, and costs nothing. The requests
+    are then sent again in smaller batches.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -444,7 +443,7 @@ class BatchServer(Server):
     @property
     def _forget(self) -> str:
         return (
-            f"If the server has lost the batch, remove its lines from {self._batches.file.path}. "
+            f"If the server has lost the batch, remove the batch's lines from {self._batches.file.path}. "
             "The requests are then sent, and paid for, again."
         )
 
@@ -530,7 +529,7 @@ class BatchFile:
             raise
 
     def pending(self, server: str | None = None) -> list[Sent]:
-        """Return the batches with replies missing from the journal, of `server` or (None) of all servers."""
+        """Return the batches at a server (None: at all servers) whose replies are not all in the journal."""
         return [sent for sent in self._pending.values() if server in (None, sent.server)]
 
     def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:

@@ -444,9 +444,9 @@ class _Reply:
         )
 
     def finish_of(self, limit: float, context: int | None) -> Finish:
-        """Return the finish reason: `context` for a reply that was cut below the request's limit.
+        """Return the finish reason: `context` for a reply that was cut off before the request's token limit.
 
-        Without a limit in the request, `context` means that the reply filled the context.
+        If the request has no limit, `context` means that the reply filled the context.
         """
         if self.finish != "max_tokens":
             return self.finish or "stop"

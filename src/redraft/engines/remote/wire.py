@@ -181,7 +181,7 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
 
 
 def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
-    """Join the pieces of tool calls. Some servers repeat the name, or give calls the same index or none."""
+    """Join the pieces of tool calls. Some servers repeat names, or give all calls one index or no index."""
     calls: list[list[CallPiece]] = []
     at_index: dict[int, tuple[list[CallPiece], str]] = {}  # the latest call, with its arguments so far
     for piece in pieces:
@@ -345,8 +345,8 @@ def in_dialect(body: Body, refused: Collection[str]) -> Body:
 def adapted(body: Body, complaint: Complaint) -> Body | None:
     """Return a changed request that the server may accept, or None if no change is known to help.
 
-    After a complaint about the chat template, messages are `folded`. A refused schema, grammar, or field for
-    counts or log-probabilities is left out. `max_tokens` is renamed, or lowered to fit after the prompt.
+    After a complaint about the chat template, messages are `folded`. Refused fields for a schema, a grammar,
+    counts and log-probabilities are left out. `max_tokens` is renamed, or lowered to what the prompt leaves.
     """
     given = body.get("messages", ())
     if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):

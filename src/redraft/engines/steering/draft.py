@@ -85,14 +85,14 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a text that begins with a word, with a space and (except for links) a capital if needed."""
+        """Append a text that begins with a word. If needed, add a space, and a capital (except for links)."""
         before, is_link = self.text, re.match(r"\S+(?:://|[.@])\w", text)
         if not is_link and (not before or before.endswith("\n") or self.is_whole):
             text = text[0].upper() + text[1:]
         self.give(text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}")
 
     def put(self, place: int, pieces: Sequence[Delta]) -> None:
-        """Replace the text from index `place` on with pieces."""
+        """Replace the text after index `place` with the given pieces."""
         self.cut(place)
         for piece in pieces:
             self.add(piece)
@@ -141,7 +141,7 @@ class Draft:
 
     @property
     def is_answer(self) -> bool:
-        """Whether the text ends with a sentence or is a title, and is not a list with one item."""
+        """Whether the text ends with a sentence or is short like a title. Lists of one item are excluded."""
         return (self.is_whole or len(self.text.split()) <= _TITLE) and not _LONE.match(self.text)
 
     @property
@@ -199,7 +199,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
 
 
 def closed(text: str, begin: int) -> tuple[int, str] | None:
-    """Return where unfinished JSON can be cut after `begin`, and the closing marks to add; or None."""
+    """Return the last index after `begin` where JSON can be cut, and the closing marks to add; or None."""
     text = RUN.sub(r"\1", text)
     for found in reversed([*_PLACE.finditer(text, begin)]):
         marks, (outside, quote, _) = "", STRING.sub("", text[: found.start()]).partition('"')

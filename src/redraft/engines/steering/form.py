@@ -73,12 +73,12 @@ class Conflict(Exception):
 
 
 def number_in(text: str) -> str:
-    """Return a text that is a number, without leading spaces; "" for any other text."""
+    """If a text is a number, return the text without leading spaces. Otherwise, return ""."""
     return found[1] if (found := re.fullmatch(r"\s*(\d(?:[\d.,]*\d)?)", text)) else ""
 
 
 class Gap(NamedTuple):
-    """A replaceable word or number in a sentence: `old`, with the leading space, and the following `rest`."""
+    """A word or number to replace: `old`, with its leading space. `rest` is the rest of the sentence."""
 
     old: str
     rest: str
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how much the tightest limit leaves after a text and the missing sentences; may be < 0."""
+        """Return the room below the tightest limit after a text and its missing sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)

@@ -31,7 +31,7 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
     """Return texts to replace a gap and the rest of the sentence, most probable first; empty if none fits.
 
-    For a word, at most one text is returned; it may be `gap.closed`. `forbidden` returns None for good texts.
+    For a word, return at most one text, perhaps `gap.closed`. `forbidden` returns None for allowed texts.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)

@@ -17,7 +17,7 @@ END_OF_VALUE = r"[ \n]*[,}\]]\n?"
 
 
 def value(schema: Mapping[str, Any]) -> str:
-    """Return the grammar of a JSON value with the next punctuation, because `",` may be a single token."""
+    """Return the grammar of a JSON value and the punctuation after it, because `",` may be a single token."""
     return f"{HEAD}start: value end\nvalue: %json {json.dumps(schema)}\nend: /{END_OF_VALUE}/\n"
 
 

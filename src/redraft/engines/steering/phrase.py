@@ -3,7 +3,7 @@
 A word is a run of letters, combining marks and digits. Anything else separates words: an apostrophe ("Tom's",
 "l'amour", "Istanbul'da"), a colon, an underscore, a dot. But a negation such as "can't" is one word, as is a
 number with separators (3.14). In scripts without spaces, a phrase is found anywhere, but a run of katakana is
-one word. Korean words may have particles. An inflected form does not count.
+one word. Korean words may have particles. An inflected form is another word.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pattern_for(
 ) -> regex.Pattern[str]:
     """Compile a pattern that finds a phrase in any case.
 
-    Texts must have the phrase's Unicode normal form and the apostrophe `'`. Emphasis in Markdown is allowed.
+    Texts must be in the phrase's Unicode normal form, with `'` for apostrophes. Markdown emphasis is allowed.
     With `part`, the phrase may be inside a word. With `wanted`, a link must be whole and in the same case.
     """
     phrase = phrase.replace("’", "'")

@@ -337,10 +337,10 @@ class _Writer:
         return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
-        """Continue the text up to the model's end, a limit, `mark` or a forbidden text.
+        """Continue until the model ends the text, or up to a limit, `mark` or a forbidden text.
 
         A required text is inserted where the required text's first token appears. After `until` tokens, the
-        text ends with the sentence. With `mark`, the text ends after `at_most` tokens.
+        text ends with the current sentence. With `mark`, the text ends after `at_most` tokens.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -492,7 +492,7 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, closing: str = "", *, enough: bool = False) -> bool:
-        """End the text at the last likely sentence end (or `closing`), or else at the likeliest.
+        """End the text at the last place where an end (or `closing`) is likely, or else at the likeliest.
 
         Return whether there is an end that fits and is likelier than `least`. With `enough`, the text up to
         the end must reach the form's lower limits.

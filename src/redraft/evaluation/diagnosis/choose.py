@@ -1,11 +1,11 @@
 """Choose a strategy for answering prompts, such as best of 4 (`redraft diagnose --choose`).
 
-The strategies answer the prompts in blocks. After each block, a strategy is dropped if it is certainly not
-ahead of the leader by the margin. A dropped strategy may return if the leader changes. The runs end as soon
-as some strategy is certainly less than the margin behind every other strategy, or at the last prompt or a
-limit. The cheapest strategy that is certainly less than the margin behind is chosen.
+The strategies answer the prompts in blocks. Strategy A keeps up with B if B is certainly not ahead of A by
+the margin or more. After each block, strategies that the leader keeps up with are dropped. They may return if
+the leader changes. The runs end as soon as a strategy keeps up with all others, at the last prompt, or at a
+limit. The cheapest strategy that keeps up with all others is chosen. If there is none, the leader is chosen.
 
-A choice is false if `certain` was True, but the best strategy is ahead by the margin or more. The probability
+A choice is false if `certain` was True, but another strategy is better by the margin or more. The probability
 of a false choice is at most 5 %, divided among all strategies except the best and those in `NEVER`. All
 bounds of the promise and of the gains also hold with 95 % confidence. Both guarantees are valid no matter
 how often the results are checked (`evaluation.evidence`).
@@ -69,7 +69,7 @@ def blocks(items: int) -> Iterable[int]:
 
 
 def seen_in(tasks: Iterable[tuple[Path, Iterable[Strategy], Container[str] | None]]) -> Seen:
-    """Return the results of tasks (folder, strategies, ids or None for all ids), by strategy and item."""
+    """Return results by strategy and item. Each task is (folder, strategies, ids to count; None: all)."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
     for folder, way, asked in ((folder, way, asked) for folder, ways, asked in tasks for way in ways):
         made = results_in(sorted(folder.glob(f"seed-*/{way.name}.jsonl")), asked)
@@ -83,7 +83,7 @@ class Promise:
 
     right: float  # lower bound on the share of right answers
     gain: float  # lower bound on the gain over one answer
-    harm: float  # upper bound on the share that is right with one answer and wrong with this way
+    harm: float  # upper bound on the share of prompts: right with one answer, wrong with this way
     tokens: float  # measured new tokens per answer
     seconds: float  # per answer; NaN if unknown
     usd: float  # per answer; NaN if unknown
@@ -123,14 +123,14 @@ class Race:
         }
 
     def gains(self, way: Strategy, other: Strategy, *, ties: bool = True) -> list[float]:
-        """Return `way`'s score minus `other`'s score for each item. Without `ties`, skip pairs of zeros."""
+        """Return `way`'s score minus `other`'s for each item. Without `ties`, skip items where both are 0."""
         ours, theirs = self.scores[way], self.scores[other]
         both = (name for name in ours if name in theirs and (ties or ours[name] or theirs[name]))
         return [ours[name] - theirs[name] for name in both]
 
     @cached_property
     def leader(self) -> Strategy:
-        """The usable strategy with the largest mean gain over `ONE`, and the cheapest among equal gains."""
+        """The usable strategy with the largest mean gain over `ONE`. At equal gains, the cheapest leads."""
         return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
@@ -158,12 +158,12 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether some usable strategy is certainly less than the margin behind every other strategy."""
+        """Whether some usable strategy is certainly not behind any other usable one by the margin or more."""
         return bool(self._safe)
 
     @property
     def chosen(self) -> Strategy:
-        """The cheapest strategy that is certainly less than the margin behind the best, or the leader."""
+        """The cheapest strategy that makes `certain` True. If there is none, the leader."""
         return next(iter(self._safe), self.leader)
 
     @property
@@ -179,8 +179,8 @@ class Race:
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
         """Return the gain of `way` over a kind of strategy at equal cost; None if costs cannot be compared.
 
-        `way` is compared with a random choice between two strategies, of this kind or `ONE`, at the same
-        mean cost. The gain and the bounds are weighted means over the two strategies. All bounds hold
+        `way` is compared with a random choice between two strategies (of this kind, or `ONE`) that has the
+        same mean cost. The gain and the bounds are weighted means over the two strategies. All bounds hold
         together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
@@ -203,7 +203,7 @@ class Race:
         return "equal" if max(-gain.low, gain.high) < self.margin and not self.judge else "open"
 
     def promise(self, way: Strategy) -> Promise:
-        """Return bounds on a strategy's share of right answers, gain and harm, and the mean costs."""
+        """Return a strategy's mean costs, and bounds on its share of right answers, its gain and its harm."""
         scores, spent = [*self.scores[way].values()], self.spent(way)
         right = 0.0 if self.judge else least_mean(scores, self._error)
         took = spent.tokens, spent.seconds, spent.money
@@ -296,7 +296,7 @@ class Choice:
 
     @property
     def sentence(self) -> str:
-        """A text with the chosen strategy and the promised results."""
+        """Sentences on the chosen strategy and the promised results."""
         race, promise = self.race, self.race.promise(self.race.chosen)
         seen = f"{len(race.seen[ONE]):,} of {counted(self.items, 'prompt')}"
         points, name = f"{race.margin * 100:g} points", titled(race.chosen)

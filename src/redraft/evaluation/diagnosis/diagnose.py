@@ -47,8 +47,8 @@ def diagnose(
 
     Args:
         chains: Chains, a file of chains, or several files: of each seed, for example.
-        score: Checks that decide which answers are right. The default is the results of `redraft eval` in
-            the chains or, without them, the guiding checks, which make a gain nearly automatic.
+        score: Checks that decide which answers are right. By default, the results of `redraft eval` in the
+            chains decide. If there are none, the guiding checks do, which makes a gain nearly automatic.
 
     Raises:
         RecordError: Nothing decides which answers are right, or a file cannot be read.
@@ -135,7 +135,7 @@ def _paying(changes: Changes) -> str:
         return "nothing changed"
     side, result = "equal to", "no difference"
     if changes.fixed != changes.broken:
-        side, result = ("above", "it gained") if changes.fixed > changes.broken else ("below", "it lost")
+        side, result = ("above", "a gain") if changes.fixed > changes.broken else ("below", "a loss")
         result = result if changes.decision.p < LEVEL else "undecided"
     return f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.decision.p)}"
 
@@ -147,8 +147,8 @@ def _verdicts(found: Figures) -> Iterator[Line]:
     note = f"{total.rejected:,} of {total.wrong:,} wrong answers are rejected"
     yield Line("recall", *percent(verdicts.recall, 1), note)
     unknown = f"; unknown verdicts: {verdicts.unknown:,}" * bool(verdicts.unknown)
-    note = f"mean of recall and of right answers accepted, {total.accepted:,} of {total.right:,}{unknown}"
-    note += "; accepting all would give 50 %"
+    note = f"mean of recall and the share of right answers accepted, {total.accepted:,} of {total.right:,}"
+    note += f"{unknown}; accepting all would give 50 %"
     yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
 

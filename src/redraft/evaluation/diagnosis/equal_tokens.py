@@ -6,7 +6,7 @@ each prompt. Two strategies are compared at the highest cost that both curves re
 cost cannot be compared at equal cost. All generated tokens count, including tokens of criticism.
 Costs vary by chance, often together with scores. So each item's score is moved along the line, from the
 item's cost to the cost of the comparison (net benefit: Stinnett and Mullahy, Medical Decision Making 18
-(1998), S68). The mean gain stays the same. By the delta method, the variance of costs is included.
+(1998), S68). The mean gain stays the same, and its interval includes the costs' variance (delta method).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the ascending `costs` below and above `at`, and the position between, 0 to 1."""
+    """Return the indices of the two `costs` (ascending) around `at`, and `at`'s position between, 0 to 1."""
     low = max(bisect_left(costs, at) - 1, 0)  # below `at` if possible, so that there is a line to it
     high = max(bisect_right(costs, at) - 1, min(low + 1, len(costs) - 1))
     gap = costs[high] - costs[low]
@@ -193,13 +193,13 @@ class Curves:
 
     @property
     def native(self) -> int:
-        """The number of items on which `revise` equals `alone`, as the model revised without feedback."""
+        """The number of items on which `revise` equals `alone`: the model revised without feedback."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def trained(self) -> int:
-        """The number of items where the base model wrote the single answer, but an adapter wrote another."""
+        """The number of items where the base model gave the single answer, but an adapter gave others."""
         each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
         return sum(any(other.base < one.base for other in rest) for one, *rest in each)
 
@@ -209,7 +209,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return the points of a kind by cost. Begin with the single answer if cheaper and comparable."""
+        """Return a kind's points by cost. The single answer is put first if it is cheaper and comparable."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
@@ -282,8 +282,9 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if they are unfinished.
 
-    The seed with most strategies determines them. Seeds that lack runs, items that a run lacks and, unless
-    `parts`, runs with untried items are left out. The tried items of such a run may be the easy ones.
+    The seed with the most strategies determines which strategies are compared. Left out are seeds that lack
+    one of these strategies, and items that a run lacks. Unless `parts`, runs with untried items are left out
+    too, because the tried items may be the easy ones.
     """
     made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):

@@ -298,7 +298,7 @@ def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> 
 
 
 def cut_off(shares: Iterable[float]) -> Iterator[str]:
-    """Yield a warning if one of the shares of answers that were cut off is above 5 %."""
+    """Yield a warning if one of `shares` is above 5 %. Each is a share of answers that were cut off."""
     if (most := max(shares)) > 0.05:
         said = f"--max-tokens is too small: it cut off up to {most * 100:.1f} % of the answers"
         yield f"{said}, so complete but wrong answers may replace right ones."

@@ -193,7 +193,6 @@ class Matrix:
         return sum(len(runs.records) for runs in made.values())
 
     def _check_limit(self, limit: int | None) -> None:
-        """Raise `UsageError` if some run has an answer to a prompt that `limit` now leaves out."""
         for folder, task in product(folders(self.models).values(), self.tasks):
             runs = self.plan.out / RUNS / folder / task.name
             files = (file for file in runs.glob("seed-*/*.jsonl") if "." not in file.stem)
@@ -207,7 +206,7 @@ class Matrix:
 
     def _check_votes(self, votes: set[str], made: Mapping[str, StrategyRuns], least: int) -> None:
         lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]
-        why = f"Votes need checks of numbers or other short answers. Prompts without: {'; '.join(lacking)}."
+        why = f"Votes need checks of numbers or short answers. These prompts have none: {'; '.join(lacking)}."
         if votes - {way.kind for runs in made.values() for way in runs.strategies}:
             hint = why if len(lacking) == len(made) else f"Give --samples {least} or more."
             raise UsageError("there are no votes to count.", hint=f"{hint} Or leave the votes out of --ways.")

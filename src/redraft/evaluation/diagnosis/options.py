@@ -12,7 +12,7 @@ WITH_TASKS = "With --tasks"  # a heading
 
 
 class DiagnoseOptions(SpendOptions, Flags):
-    """The options of `redraft diagnose`. All except `quiet` apply only with `--tasks`."""
+    """The options of `redraft diagnose`. Most apply only with `--tasks` or `--choose`."""
 
     OWN_DEFAULTS: ClassVar[Mapping[str, Any]] = {"max_revisions": 1}
     IN_RECIPES = Flags

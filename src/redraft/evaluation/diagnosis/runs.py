@@ -1,7 +1,7 @@
 """Make the runs of a model on a task: each strategy answers the records, once for each seed.
 
-A run is like `redraft eval` with a strategy's options (`strategies`), and writes a separate file. All runs
-share a cache, so no reply is requested twice. All strategies but `alone` start with the same first answers.
+A run is like `redraft eval` with a strategy's options, and writes a separate file. All runs share a cache, so
+no reply is requested twice. All strategies but `alone` and `steered` start with the same first answers.
 """
 
 from __future__ import annotations

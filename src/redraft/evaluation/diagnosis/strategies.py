@@ -1,6 +1,6 @@
 """Define the strategies that `redraft diagnose --tasks` compares at equal tokens, such as best of N.
 
-Each strategy runs `revise` with different options. The strategy `alone` uses no checks. All other strategies
+Each strategy runs `redraft.revise` with different options. The strategy `alone` uses no checks. All others
 use the same guiding checks, but some hide the checks' messages or continue after a pass.
 
 Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
@@ -35,7 +35,7 @@ NAMES = {
 }
 """Maps kinds of strategies to names, in the order of tables. Unlisted kinds come last in tables."""
 SAMPLED = ("best-of", "vote", "early", "steered")
-"""The kinds with several drafts. The number of drafts can match the tokens of another strategy."""
+"""The kinds with several drafts. More are drawn until they take as many tokens as the other strategies."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
 def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False) -> Chain:
     """Choose a chain's answer by vote: the first sample with the most frequent result.
 
-    A sample without a result does not vote. At equal votes, the earliest result wins. With `early`, the
-    chain keeps only the samples, and the token usage, until the vote was settled.
+    A sample without a result does not vote. At equal votes, the earliest result wins. With `early`, samples
+    after the vote was settled are dropped, and their token usage does not count.
     """
     # Their feedback only made the model draw all samples (`Retold.never`).
     samples = [step.model_copy(update={"feedback": None}) for step in (*chain.steps[:1], *chain.drafts)]

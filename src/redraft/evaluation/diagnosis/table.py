@@ -1,7 +1,7 @@
 """Compute the table and the page of a folder of runs, and verify both files.
 
-Strategies are compared at equal tokens (`equal_tokens`) within each task, and over all tasks together with
-equal weight for all prompts. Holm's procedure corrects the p-values in two families: comparisons within
+Strategies are compared at equal tokens (`equal_tokens`) within each task, and again over all tasks, where all
+prompts have equal weight. Holm's procedure corrects the p-values in two families: comparisons within
 tasks, and comparisons over all tasks. The strategy `alone` is compared only with `UNGUIDED` strategies.
 """
 
@@ -39,7 +39,7 @@ TABLE, PAGE = "table.json", "index.html"
 _MOST = 20  # differing figures to list
 _CHART, _WORDS = re.compile(r"<svg.*?</svg>", re.DOTALL), re.compile(r'>[^<>]+<|aria-label="[^"]*"')
 _HOW = """\
-Two ways are compared at the most {by} that both reach. If none are common, the row names the {by} of both.
+Two ways are compared at the highest cost in {by} that both reach. If there is none, the row names both costs.
 Best of N and a vote draw more answers until they take as many new tokens as every other way, or until \
 --samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises without \
 being told what failed.
@@ -101,7 +101,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
 
 def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     if curves.left_out:
-        yield f"not counted, because a run did not answer them: {counted(curves.left_out, 'prompt')}."
+        yield f"{counted(curves.left_out, 'prompt')} not counted, because some run gave no answer."
     if curves.unfinished:
         yield f"UNFINISHED, so these seeds or ways are not counted: {', '.join(curves.unfinished)}."
     if 2 * curves.native >= curves.items:
@@ -110,7 +110,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     yield from cut_off(point.mean.cut for point in curves.points)
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the base model gave one answer, and an adapter gave others: training may add gains."
+        yield f"{where}, `one` is the base model's, others are an adapter's: gains may come from training."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} scores, but the model knew its text. To hide the text, guide by another --check."
     own, told = (
@@ -227,7 +227,7 @@ def _best(curves: Curves) -> str:
 
 
 def sentences(table: Table, *, best: bool = False) -> Iterator[str]:
-    """Yield a conclusion for each model and each strategy that revises and, if `best`, the best way."""
+    """Yield a conclusion on each revising strategy of each model. If `best`, also name each model's best."""
     for model in dict.fromkeys(each.model for each in table.cells):
         cells = [each for each in table.cells if each.model == model]
         for ours in REVISING:
@@ -325,7 +325,7 @@ def some(faults: list[str]) -> list[str]:
 
 
 def wrong_truths(folder: Path, *, run_code: bool) -> tuple[int, list[str]]:
-    """Check all answers again. Return the number of answers, and a message for each wrong stored result."""
+    """Check all answers again. Return their number, and a message for each chain with wrong results."""
     plan, count, faults = read_plan(folder), 0, list[str]()
     for name, task in plan["tasks"].items():
         if not (files := sorted((folder / RUNS).glob(f"*/{escape(name)}/seed-*/*.jsonl"))):

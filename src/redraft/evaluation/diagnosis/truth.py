@@ -1,4 +1,4 @@
-"""Find out which answers of a chain are right, by the task's checks, given checks or the chain's checks.
+"""Find out which answers of a chain are right, by the checks of the task, of the user or of the chain.
 
 `evaluation.tasks` stores the check results in `meta["eval"]`. A text that is no answer (`is_answer`) is
 never right, even if all checks pass. `preferences` reads the verdicts of a judge instead.
@@ -151,7 +151,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def leaked(files: Iterable[Path]) -> str:
-    """Return a scoring check that revealed the wanted text to the model, such as `contains:rain`, or ""."""
+    """Return the name of a check that scores and told the model its text, such as `contains:rain`, or ""."""
     answered = ([*chains_of(file)] for file in files)
     for each in (each for made in answered if any(c.steps for c in made) for each in known(made).chains):
         for name in each.guided & each.scored:
@@ -180,7 +180,7 @@ _GIVE = "Give chains: the output of redraft eval or redraft answer."
 
 
 def known(chains: Iterable[Chain]) -> Material:
-    """Find out which answers are right from `meta["eval"]` or, if no chain has it, the chains' checks."""
+    """Find out which answers are right from `meta["eval"]`. If no chain has it, the chains' checks decide."""
     found = list(chains)
     read = _told if any(_about(chain) for chain in found) else _own
     good, left_out = [], dict[str, list[str]]()
@@ -261,7 +261,7 @@ def reviews_in(folder: Path) -> Iterator[Review]:
 
 
 def preferences(file: Path) -> dict[str, float]:
-    """Map ids to 1 if `file`'s answer beat the single answer in both orders, -1 if beaten twice, else 0."""
+    """Map ids to 1 if `file`'s answer beat the single answer in both orders, -1 if it lost both, else 0."""
     said, found = dict[Any, int](), dict[str, float]()
     for review in reviews_in(file.parent):
         first, second = review.score or (0, 0)  # an unreadable review is a tie

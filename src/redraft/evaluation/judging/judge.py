@@ -76,9 +76,9 @@ def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any
 
 
 def read_reply(reply: str, way: Way) -> Said:
-    """Return the scores or verdict in a reply, or raise `Unreadable`.
+    """Return the scores or verdict in a JSON reply or in a text's last line. Raise `Unreadable` otherwise.
 
-    Only JSON, or a last line without other words, is read, because other numbers may be quotes from answers.
+    The last line may have labels, such as "Score: 8", but no other words: numbers may be quotes from answers.
     """
     text, fields = _bare(reply), None
     with suppress(ValueError, RecursionError):

@@ -32,7 +32,7 @@ class JudgeOptions(options.ServerOptions, options.MachineOptions):
     max_tokens: int | None = option("maximum new tokens per review [1024]", SAMPLING, "N", **TOKENS)
     seed: int | None = option("random seed, which makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
     price: str | None = option(
-        "price in USD per million tokens, used if the config file has none", SERVER, "IN,OUT[,CACHED]"
+        "price in USD per million tokens, instead of that in the config file", SERVER, "IN,OUT[,CACHED]"
     )
 
 

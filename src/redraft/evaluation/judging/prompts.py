@@ -25,7 +25,7 @@ _CATEGORIES: Mapping[str, Category] = {
 
 
 def category_of(name: str) -> Category:
-    """Map a question's category to a category with criteria: `program` to `coding`, unknown to `general`."""
+    """Map a question's category to a `Category`, such as `program` to `coding`. The default is `general`."""
     return _CATEGORIES.get(name.strip().lower(), "general")
 
 
@@ -139,6 +139,6 @@ def _material(way: Way, shown: Shown) -> Iterator[str]:
 
 
 def wording_digest() -> str:
-    """Return a hash of the prompts' wording, for the record of how reviews were made."""
+    """Return a hash of the prompts' wording, for the provenance of reviews."""
     texts = [_CRITERIA, _SYSTEM, _FAIR, _GUARD, _GOLD, _LAST_TURN, _ENDINGS, _JSON_ENDINGS, _AGAIN]
     return hashlib.sha256(repr(texts).encode()).hexdigest()[:16]

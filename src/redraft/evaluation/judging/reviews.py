@@ -56,7 +56,7 @@ def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
 def scores_in(text: str) -> tuple[float, ...]:
     """Return the scores in a review's text: two, or one for a grade.
 
-    The first match counts: a first line of two numbers; MT-bench's `[[8]]` or `[[8, 9]]` on the last line
+    The first of these counts: a first line of two numbers; MT-bench's `[[8]]` or `[[8, 9]]` on the last line
     with such brackets; a first or last line that is clearly one score, such as `Score: 8` or `8 out of 10`.
 
     Raises:
@@ -126,7 +126,7 @@ class Review(BaseModel):
             raise RecordError(f"{where}: {describe(error)}", hint=_HINT) from None
 
     def to_json(self) -> str:
-        """Return the review as a line of JSON, without unknown names and an unknown verdict."""
+        """Return the review as a line of JSON. Leave out names and verdicts that are None, and turn 1."""
         absent = {name for name in {"winner", "model_1", "model_2", "judge"} if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 

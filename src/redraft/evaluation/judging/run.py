@@ -63,7 +63,7 @@ class JudgeRun:
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run for these settings. Unless the judge is `named`, the config file names the judge."""
+        """Return the run of the settings. Unless the user `named` a judge, use the config file's, if any."""
         model = settings.get("model") or "default"
         if not named:
             model = load_config().defaults.get("judge", model)

@@ -201,7 +201,7 @@ class Comparison:
 
     @property
     def shown_first(self) -> Tally:
-        """The numbers of reviews in which the first answer on the page won, tied and lost."""
+        """The numbers of reviews in which the answer shown first won, tied and lost."""
         return Tally.of(self.sample.sums, "first")
 
     @cached_property
@@ -345,7 +345,7 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return the difference of two models' ratios, paired by question; None without shared questions."""
+    """Return the difference of two ratios, paired by question; None if no shared question has scores."""
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:

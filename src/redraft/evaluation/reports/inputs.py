@@ -1,8 +1,8 @@
 """Read the inputs of a report: files of one kind of record, the judged answers, and the questions.
 
-The names of a review's models come from the first of these sources: the files of answers; the review's
-`model_1` and `model_2`; the file's name (`NEW_vs_OLD.jsonl`); answer ids alone. With ids alone, the first
-answer of the first review belongs to A, and all answers compared with answers of A belong to B.
+The names of a review's models come from the first available source: the files of answers; the review's
+`model_1` and `model_2`; the file's name (`NEW_vs_OLD.jsonl`); the ids of answers. If there are only ids, the
+first answer of the first review belongs to A, and all answers compared with answers of A belong to B.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def paired(run: Scores, other: Scores) -> Paired | None:
 
 
 def side_by_side(runs: Sequence[Scores]) -> tuple[Paired, ...]:
-    """Compare each run with all earlier runs of the task or judge. Holm's procedure corrects the p-values."""
+    """Compare each run with earlier runs of the same task or judge. Holm's procedure corrects p-values."""
     pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
     found = [each for pair in pairs if (each := paired(*pair))]
     corrected = holm([each.p for each in found])

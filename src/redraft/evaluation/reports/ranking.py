@@ -2,8 +2,8 @@
 
 A model's probability of winning is a logistic function of the lead in strength. A tie is half a win for both.
 
-Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty, which the source lacks, keeps the strength
-of a model that always wins finite.
+Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is not in the source. It keeps strengths
+finite, even if a model always wins.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Battles:
         return np.reshape(fits, (*times.shape[:-1], -1))
 
     def rates(self, against: str, draws: int = DRAWS) -> list[Estimate]:
-        """Return each model's chance of beating `against`, or an average model if `against` is empty."""
+        """Return each model's chance of beating `against`. An empty `against` stands for an average model."""
         sample = Bootstrap(np.eye(self.count), draws=draws).fitted(self._fits)
         return [self._rate(sample, place, against) for place in range(len(self.names))]
 

@@ -35,7 +35,7 @@ to filter by, `answers` (`name`, `text`, and an optional link `chain`), and `not
 def describe(
     files: Sequence[Path], *, answers: Sequence[Path] = (), questions: Path | None = None
 ) -> AnyReport:
-    """Return a report on files of reviews, grades or chains. `answers` are files of judged answers."""
+    """Return a report on files of reviews, grades or chains. `answers` are files of the judged answers."""
     inputs = list(map(opened, files))
     kind = kind_of(inputs)
     if answers and kind == "chains":
@@ -47,7 +47,7 @@ def describe(
 
 
 def page(report: AnyReport, made: str, links: Links | None = None) -> str:
-    """Return the page. `made` says how the page was made. `links` lead to the page of all chains."""
+    """Return a report as HTML. `made` says how the page was made. `links` lead to the page of all chains."""
     parts = [*report.sections()]
     if records := _records(report, links or Links()):
         parts.append(records)

@@ -1,7 +1,7 @@
 """Report on runs, which are files of chains from `redraft answer` and `redraft eval`.
 
-For each file, show the share of answers that are right or passed all checks, revisions, stops and cost. For
-files of the same task, show the differences over shared records.
+For each file, show revisions, stops, cost, and the share of right answers (without a task, of answers that
+passed all checks). For files of the same task, show the differences over shared records.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class RunReport:
 
 
 def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
-    """Return a report on files of chains, each of one task. Raise `UsageError` for a repeated file."""
+    """Return a report on files of chains. Raise if a file is given twice or has chains of several tasks."""
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")

@@ -95,7 +95,7 @@ class EvalRun(ScoredRun):
         return replace(super()._job(), needs=f"A record should have {tasks.task_named(self.task).has}.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the options for a record: if `guided`, the checks `guides` and the task's checks."""
+        """Return a record's guiding checks as options: `guides` and the task's checks; {} unless `guided`."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
@@ -109,7 +109,7 @@ class EvalRun(ScoredRun):
         return rows
 
     def end(self) -> None:
-        """Count empty answers, which the run lists as failures, as wrong."""
+        """Count empty answers as wrong. The run lists them as failures."""
         for chain in tasks.empty_answers(self.plan.out, self.summary.outcomes):
             self.summary.add(chain)
 
@@ -162,7 +162,7 @@ Record = Mapping[str, Any] | Chain  # a record in the format of its task's files
 class Evaluation:
     """The result of `evaluate`."""
 
-    chains: tuple[Chain, ...]  # all chains in the order of the records, with the truth in `meta["eval"]`
+    chains: tuple[Chain, ...]  # in the order of the records, with the check results in `meta["eval"]`
     tally: Tally  # the counts behind the rates
 
     @property
@@ -209,7 +209,7 @@ def evaluate(
     Args:
         task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks`, which may
             include functions and check objects.
-        records: The task's file or records. Chains keep the ids; a file's name begins its ids: `test/7`.
+        records: A task file or records. Chains keep their ids. A file's ids begin with its name: `test/7`.
         parallel: The number of chains to make at once.
         limit: The largest number of records to answer.
         guided: Whether the task's checks also guide revising.

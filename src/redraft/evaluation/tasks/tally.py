@@ -172,7 +172,7 @@ class Tally(Summary):
 
 
 class Judged(BaseModel):
-    """The result of a scoring check on an answer. `answered` tells whether the text is one (`is_answer`)."""
+    """The result of a scoring check on a text. `answered`: whether the text is an answer (`is_answer`)."""
 
     name: str = ""
     passed: bool
@@ -206,7 +206,7 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Judged]:
-    """Return the results of the task's checks or, without a task, the chain's checks on the best answer.
+    """Return the best answer's results on the task's checks or, without a task, on the chain's checks.
 
     All results fail for a text that is no answer (`is_answer`), and for a task's chain without a best answer.
     """
@@ -229,8 +229,8 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right or, without a task, passed all checks; None if unknown.
 
-    With a task, a chain without a best answer is wrong. Without a task, such a chain is wrong if an answer is
-    an echo, otherwise unknown. A chain with neither task nor text is unknown.
+    If there is no best answer, the outcome is False with a task. Without a task, the outcome is False if any
+    answer is an echo, otherwise None. A chain with neither a task nor a text has the outcome None.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))
@@ -242,7 +242,7 @@ def outcome_of(chain: Chain) -> bool | None:
 
 
 def rights_of(chain: Chain) -> Iterator[bool | None]:
-    """Yield whether each answer is right or, without a task, passed all checks; None if unknown."""
+    """For each answer, yield whether it is right or, without a task, passed all checks; None if unknown."""
     if truth := truth_of(chain):
         yield from (all_pass(_met(*each)) for each in zip(truth.steps, chain.steps, strict=False))
     else:
@@ -263,7 +263,7 @@ def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
 
     Args:
         counts: The numbers of right answers and of all answers to each item.
-        k: The number of answers drawn.
+        k: The number of answers sampled.
     """
     chances = [1 - math.comb(n - c, k) / math.comb(n, k) for c, n in counts.values() if n >= k]
     return mean(chances, bounds=SHARE) if chances else NOTHING

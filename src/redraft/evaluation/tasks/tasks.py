@@ -119,7 +119,7 @@ HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _func
 MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
 IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)
 CHECKS = Task('a `prompt` and `checks`, such as ["number=42"]', _own_checks, groups=(("group", ""),))
-_UNSCORED = Task("a `prompt` alone. With checks, leave out --judge", lambda _, record: checks_in(record))
+_UNSCORED = Task("a `prompt` and no checks. Or leave out --judge", lambda _, record: checks_in(record))
 
 
 def task_named(name: str) -> Task:
@@ -183,7 +183,7 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return whether a step is an answer, not an echo, an empty or a `lost` text, which fail every check."""
+    """Return whether a step is an answer. Echoes, empty and `lost` texts are not: they fail every check."""
     return not step.echo and not is_blank(step.answer) and step.finish != "lost"
 
 
@@ -203,7 +203,7 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     """Return a chain with the check results of each answer in `meta["eval"]`.
 
     The field contains the task, the record's groups, and the check results of each step and of each draft
-    that was not chosen. If the task has a loose score, the field also lists the checks that each step passes
+    that was not chosen. If the task has a loose score, the field also tells for each step which checks pass
     loosely.
     """
     task = task_named(name)

@@ -43,7 +43,7 @@ class SpendOptions(OptionModel):
 class RunOptions(SpendOptions):
     """The options of every run that makes a file."""
 
-    batch: bool = option("use the server's batches: cheaper, but slower", BATCHES, default=False)
+    batch: bool = option("use the server's batch API: cheaper, but slower", BATCHES, default=False)
     pause: float | None = option("wait at most S seconds between polls of a batch [60]", BATCHES, "S", gt=0)
     on_event: Annotated[Callable[[Any], object] | None, PlainValidator(_function)] = option(
         "a function to call with the run's progress and messages, which are then not shown", what=A_HOOK

@@ -39,14 +39,14 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" makes Ray listen only on 
 
 
 class Bounds(NamedTuple):
-    """The smallest and largest number of replicas or processes on a cluster, as in `8` or `2-8`."""
+    """A range for the number of replicas or processes on a cluster, such as `2-8` or `8`."""
 
     least: int
     most: int
 
     @classmethod
     def read(cls, text: str, name: str, *, lowest: int = 1) -> Bounds:
-        """Read the value of a flag. Raise `UsageError` if `least` is below `lowest`, or `most` is below 1."""
+        """Read the value of a flag. Raise `UsageError` if the range begins below `lowest` or ends below 1."""
         found = _RANGE.fullmatch(text)
         least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if not (lowest <= least <= most and most):
@@ -76,7 +76,7 @@ def connected(address: str = HERE, *, cpus: int | None = None) -> Iterator[Any]:
     Raises:
         MissingExtra: Ray is not installed.
         UsageError: `address` is not an address, or is for Ray's client.
-        ClusterError: No cluster accepts the connection, or a machine has another redraft or Python.
+        ClusterError: No cluster can be joined, or a machine has another version of redraft or Python.
     """
     ray = _module(address)
     how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
@@ -131,7 +131,7 @@ def _fault(address: str, error: Exception) -> ClusterError:
         hint = "The machine may be overloaded. To make shares without Ray: --shard 0/8"
         return ClusterError(f"Ray cannot be started on this machine: {said:.300}", hint=hint)
     hint = (
-        "This machine must be part of the cluster (ray start --address HOST:6379) and know its token:"
+        "This machine must be part of the cluster (ray start --address HOST:6379) and know the token:"
         " RAY_AUTH_TOKEN, or ~/.ray/auth_token. See docs/cluster.md."
     )
     return ClusterError(f"the Ray cluster at {address} cannot be joined: {said:.300}", hint=hint)
@@ -151,7 +151,7 @@ def check_versions(theirs: Mapping[str, Any], machine: str) -> None:
 
 
 def check_machines(ray: Any) -> None:
-    """Raise `ClusterError` if `versions` differ between machines of the cluster, or redraft is missing."""
+    """Raise `ClusterError` if a machine of the cluster lacks redraft or has other versions than this one."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked, replies = ray.remote(_versions_as_json), dict[str, Any]()

@@ -66,7 +66,7 @@ class _Told:
 
 
 class RayEngine(Engine):
-    """A model on replicas, created by `connect`."""
+    """An engine whose model runs on replicas. `connect` creates the engine."""
 
     def __init__(self, handle: Any, info: EngineInfo, patience: Patience, *, resumes: bool) -> None:
         self._handle, self._info, self._patience, self._resumes = handle, info, patience, resumes

@@ -95,7 +95,7 @@ class Replica:
         *,
         chain: str = "",  # noqa: ARG002  (for the router)
     ) -> AsyncGenerator[ReplicaPiece, None]:
-        """Reply, or continue a reply after the tokens `said`."""
+        """Reply to `asked`. If a reply broke off after the tokens `said`, continue that reply."""
         try:
             if said:
                 deltas = cast("Resumer", self._engine).resume(asked, sampling, stop, said)

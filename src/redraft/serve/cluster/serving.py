@@ -1,8 +1,8 @@
 """Run the models of `redraft serve --ray`, each as an application of Ray Serve with replicas on nodes.
 
-This process has the event loop, keys, gate and page, and sends requests straight to replicas, not through
-Ray's proxy. The applications end with the process. If the process is killed, the applications run until the
-next `redraft serve --ray` with the same name.
+The server's process has the event loop, keys, gate and page, and sends requests straight to replicas, not
+through Ray's proxy. The applications end with this process. If the process is killed, the applications run
+until the next `redraft serve --ray` with the same name.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Applications:
             return self.ray.remote(Name).options(name=self.name, namespace=NAMESPACE, num_cpus=0).remote()
         except ValueError:
             message = f"a server named {self.name!r} already runs on this cluster."
-            raise ClusterError(message, hint="Give this one another name: --app NAME") from None
+            raise ClusterError(message, hint="Give the new server another name: --app NAME") from None
 
     def _end_old(self) -> None:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)  # the engine logs each failure in one line

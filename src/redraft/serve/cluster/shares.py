@@ -55,7 +55,7 @@ class ClusterWork:
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
-        """Return the work for these arguments and options. `files` contains all local paths among the values.
+        """Return the work for these arguments and options. Its `files` are all local paths among them.
 
         Options that are None are left out.
         """
@@ -141,8 +141,8 @@ def make_shares(
 ) -> SharesResult:
     """Make all shares of a job on Ray, and merge the outputs into `out`.
 
-    `pool` limits the processes that make shares at once. Ray may start machines for `pool.least` processes.
-    More processes start if there is room. Without `pool`, as many processes start as fit.
+    `pool` limits how many processes make shares at once. `pool.least` processes are always requested, so Ray
+    may start machines for them. More processes start if there is room. Without `pool`, as many start as fit.
 
     Raises:
         MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.

@@ -221,7 +221,7 @@ def grpo_advantages(scores: Tensor) -> Tensor:
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
     (2503.20783) does not divide by std: division gives too much weight to prompts that are nearly always or
-    never solved. In 32 bits, as in TRL, rounding would give −0.07 to each of eight scores of 64.2. All tokens
+    never solved. In 32 bits, as in TRL, eight scores of 64.2 would get −0.07 each, by rounding. All tokens
     of a sequence have the same advantage. The paper adds the KL term, `kl_k3`, to the loss, not the reward.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))

@@ -278,7 +278,7 @@ class Sampler:
         return Response(tuple(tokens), "".join(texts), ended, said)
 
     async def aclose(self) -> None:
-        """Stop what has not ended, and close the engine."""
+        """Cancel the unfinished responses, and close the engine."""
         for task in self._begun:
             task.cancel()
         await asyncio.gather(*self._begun, return_exceptions=True)

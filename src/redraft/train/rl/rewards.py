@@ -122,7 +122,7 @@ def _parsed(form: str) -> Reward:
         reward = plugin.guarded(plugin.load(RewardKind).make, Callable)(form)
         return reward if plugin.package == OWN else partial(_of_package, plugin, form, reward)
     if re.match(r"judge\b", form):
-        hint = "Use a reward model, reward:MODEL, or a function that asks a judge, python:module.function."
+        hint = "Use a reward model (reward:MODEL) or a function that asks a judge (python:module.function)."
         raise UsageError(f"{form!r:.60} is a judge, which cannot be a reward.", hint=hint)
     return partial(_checked, parse_check(form))
 

@@ -1,9 +1,9 @@
 """Find how certain a critic must be before an answer is revised.
 
 Certainty is the probability of a criticism's least likely token. When a small critic computes a wrong value,
-which would make a right answer wrong, the certainty is usually low. So a verdict below a threshold counts as
-`unknown` (`EngineInfo.certain`). The adapter's settings contain the threshold: the lowest at which revising
-makes hardly any right answers wrong, plus a margin.
+which would make a right answer wrong, the certainty is usually low. So if the certainty is below a threshold,
+the verdict counts as `unknown` (`EngineInfo.certain`). The adapter's settings contain the threshold: the
+lowest at which revising makes hardly any right answers wrong, plus a margin.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
 
 MOST_BROKEN = 0.02
-"""The largest share of a task's exercises that revising may make wrong. `MARGIN` is added afterwards."""
+"""The largest share of a task's exercises that revising may make wrong, before `threshold` adds `MARGIN`."""
 EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
-"""Steps of 0.05 to add to the threshold, because critics are more often certain of a mistake in new wordings:
+"""Steps of 0.05 added to the threshold, because with new wordings, critics are more often certain when wrong:
 a critic made 10 of 63 right answers wrong without the margin, and 1 with the margin (benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 

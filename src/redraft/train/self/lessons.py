@@ -61,7 +61,7 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
 
 
 def key(chain: Chain) -> str:
-    """Return a key that exercises with the same task and values share, regardless of wording."""
+    """Return an exercise's key, which depends on the task and the values, but not on the wording."""
     return f"{chain.meta['task']} {sorted(chain.meta['values'].items())}"
 
 

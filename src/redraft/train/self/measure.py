@@ -1,7 +1,7 @@
 """Test a revising model on held-out exercises, task by task.
 
-The task's check judges whether answers are right, not the model's verdict. The same call resumes a stopped
-test.
+The task's check decides whether an answer is right. The model's verdict does not. The same call resumes a
+stopped test.
 """
 
 from __future__ import annotations

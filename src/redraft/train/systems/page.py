@@ -61,7 +61,7 @@ def _of_stage(ledger: Ledger, row: Row) -> Part:
     pages = sorted({out, *out.parent.glob(f"{out.name}*.html")})
     texts = {name: ", ".join(map(str, v)) if isinstance(v, list) else v for name, v in stage.options.items()}
     plain = ((name, v if isinstance(v, str) else json.dumps(v)) for name, v in texts.items())
-    facts = [("verb", stage.verb or stage.command), *plain, *[("said", says)] * bool(says)]
+    facts = [("verb", stage.verb or stage.command), *plain, *[("result", says)] * bool(says)]
     links = [(each.name, each.relative_to(ledger.folder).as_posix()) for each in pages]
     return Part(title=stage.name, facts=facts, links=links)
 

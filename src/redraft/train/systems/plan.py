@@ -177,7 +177,7 @@ class Plan:
             wanted = (system.files[name] for name in missing)
             hints = [f"{file.get}: save it as {file.path}" for file in wanted if file.get]
             files = (f"{system.files[name].path} (the recipe's file {name})" for name in missing)
-            hint = "\n".join(hints) or "Save each missing file there, or change its path under 'files'."
+            hint = "\n".join(hints) or "Save each missing file at its path, or change the path under 'files'."
             raise UsageError(f"there is no {' and no '.join(files)}.", hint=hint)
         for name, path in local.items():
             if path.is_file() and not path.stat().st_size:

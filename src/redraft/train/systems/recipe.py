@@ -1,7 +1,7 @@
 """Read recipes for `redraft run`. A recipe has named stages, and each stage is a verb with options.
 
 `{NAME}` in an option is replaced by a value, or by the path of a user's file or a stage's output. A stage
-runs after the stages whose outputs are read. Write `{{` for a brace. `small` lists what --small changes.
+runs after the stages whose outputs it reads. Write `{{` for a brace. `small` lists what --small changes.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Stage:
 
     @property
     def paths(self) -> Iterator[Path]:
-        """The local files and folders that the stage's options and command name."""
+        """The local files and folders that are named in the stage's options and command."""
         yield from paths_in({name: each for name, each in self.options.items() if name != "cache_dir"})
         with suppress(ValueError):  # quotes that only the shell can read
             yield from paths_in(shlex.split(self.command)[1:])

@@ -53,12 +53,12 @@ class Run:
 
     @property
     def wanted(self) -> list[Stage]:
-        """The stage `until` and all stages on which `until` depends, or all stages if `until` is empty."""
+        """All stages if `until` is empty. Otherwise, the stage `until` and all stages on which it depends."""
         names = self.system.upstream(self.system.stage(self.until).name) if self.until else self.system.stages
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return the plan of the wanted stages. Stages that read an unfinished stage count as unfinished."""
+        """Return the plan of the stages. A stage that reads from an unfinished stage counts as unfinished."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))

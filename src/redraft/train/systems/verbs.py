@@ -232,7 +232,7 @@ def _texts(value: Any, change: Callable[[str], Any]) -> Any:
 
 
 def names_in(value: Any) -> Iterator[str]:
-    """Yield each name in an option that is written as `{NAME}`."""
+    """Yield each NAME that an option contains as `{NAME}`."""
     if isinstance(value, str):
         yield from (found[1] for found in _NAME.finditer(value) if found[1])
     elif isinstance(value, list | dict):

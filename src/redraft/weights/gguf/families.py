@@ -22,7 +22,7 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.header import by
 
-OTHER_TOOL = "llama.cpp's convert_hf_to_gguf.py supports many more: python convert_hf_to_gguf.py FOLDER"
+OTHER_TOOL = "llama.cpp's convert_hf_to_gguf.py supports more models: python convert_hf_to_gguf.py FOLDER"
 
 _TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 _BLOCK = {
@@ -102,7 +102,7 @@ def family_in_gguf(architecture: object) -> Family:
     for family in FAMILIES:
         if family.gguf == architecture:
             return family
-    hint = "Look for the model's original folder on the hub: its card names it."
+    hint = "Use the folder that the GGUF file was made from: the model card on the hub names the folder."
     why = "cannot be converted to a folder; llama, qwen2 and qwen3 can"
     raise ModelError(f"the GGUF architecture {architecture!r:.80} {why}.", hint=hint)
 

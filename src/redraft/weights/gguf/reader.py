@@ -100,7 +100,7 @@ class GGUFHeader:
 
     @property
     def format(self) -> str:
-        """The most common number format of the weights, such as Q4_1; empty without tensors."""
+        """The ggml type of most weights, such as Q4_1, or "" without tensors."""
         numbers: Counter[int] = Counter()
         for tensor in self.tensors.values():
             numbers[tensor.kind] += prod(tensor.shape)

@@ -29,7 +29,7 @@ from redraft.weights.replace import write_json
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 
 MOST_FACTORS = 1 << 12
-"""The most frequency divisors in a file. A model has half as many divisors as a head has elements."""
+"""The maximum number of rotary frequency divisors in a file. A model needs one per two elements of a head."""
 
 _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
@@ -47,7 +47,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
     """Convert a GGUF file to a model's folder: weights, config.json, generation_config.json and tokenizer.
 
     Weights are safetensors files of 5 GB at most. `dtype` is F32, F16 or BF16. The default is the type of the
-    file's matrices. For quantised matrices of 4 to 8 bits, the default is F16, which has 11 significant bits.
+    file's matrices; for quantised matrices, F16, because a value of 4 to 8 bits fits its 11 significant bits.
     """
     header = read_header(file, whole=True)
     check_model(file, header)

@@ -98,7 +98,7 @@ class LoraAdapter:
 
     @property
     def certain(self) -> float | None:
-        """The minimum probability of a criticism's least likely token (`redraft_certain`), or None."""
+        """The probability that each token of a valid criticism must reach (`redraft_certain`), or None."""
         value = self.config.get("redraft_certain")
         return value if isinstance(value, float) and 0 <= value <= 1 else None
 
@@ -110,7 +110,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (config := read_json(folder / CONFIG)):
         hint = "Name the folder that peft's save_pretrained wrote."
         if saved := max(folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime, default=None):
-            hint = f"To finish its training, repeat the command that began it. Or name a checkpoint: {saved}"
+            hint = f"To finish the training, repeat the command that began it. Or name a checkpoint: {saved}"
             raise UsageError(f"{folder} contains checkpoints, but no finished adapter.", hint=hint)
         raise ModelError(f"{folder} is not an adapter: it has no {CONFIG}.", hint=hint)
     return config
@@ -153,7 +153,7 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
 def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
     """Return the error for an adapter that does not fit `base`."""
     trained = adapter.config.get("base_model_name_or_path")
-    hint = "Use the model that it was trained on" + (f": {trained!r:.120}" if trained else ".")
+    hint = "Use the model that the adapter was trained on" + (f": {trained!r:.120}" if trained else ".")
     return ModelError(f"the adapter {adapter.folder} does not fit the model {base}: {why}.", hint=hint)
 
 

@@ -118,7 +118,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Untie embeddings if the adapter needs this. Return True if untied, None if never tied."""
+        """Untie embeddings if the adapter needs this. Return whether they were untied, None if never tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:
@@ -161,7 +161,7 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
 def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield a tensor of the merged model before rounding, in flat parts of about `size` bytes in float32.
 
-    A changed tensor is in float32, or in float64 if the merged tensor is. Other tensors keep their dtype.
+    Changed tensors are in float32, or in float64 if they become float64. Other tensors keep their dtype.
     """
     source, origin, change = target.source, target.origin, target.change
     if change is None:

@@ -1,9 +1,9 @@
 """Convert the tokenizer in a GGUF file's metadata to the files that transformers loads.
 
-The new tokenizer gives the same ids as llama.cpp with three exceptions. Texts are normalised to NFC if models
-with the file's pre-tokenizer normalise. SentencePiece tokens of equal score, which llama.cpp merges from the
-left, are merged in order of id. The library `tokenizers` may merge the pieces on both sides of a byte that
-the vocabulary lacks. Unused rows of the vocabulary (`[PAD…]`) get no token.
+The new tokenizer gives the same ids as llama.cpp, with three exceptions. Texts are normalised to NFC if the
+models with this pre-tokenizer do so, which llama.cpp never does. SentencePiece tokens of equal score, which
+llama.cpp merges from the left, are merged in order of id. The library `tokenizers` may merge the pieces on
+both sides of a byte that the vocabulary lacks. Unused rows of the vocabulary (`[PAD…]`) get no token.
 
 Metadata is untrusted: types, lengths and ids are checked, and inconsistencies raise a `ModelError`.
 """
@@ -209,7 +209,7 @@ def _array(metadata: Mapping[str, Any], name: str, kind: type) -> Sequence[Any]:
         raise _bad(f"no {name}")
     for each in value:
         if not isinstance(each, kind):
-            raise _bad(f"{each!r:.60} among its {name}, which has the wrong type")
+            raise _bad(f"{each!r:.60} among its {name}, a value of the wrong type")
     return value
 
 

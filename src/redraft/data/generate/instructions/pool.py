@@ -1,7 +1,7 @@
 """Keep the pool of seed and generated instructions. A new instruction must differ from the whole pool.
 
-A request shows seeds, and tasks of requests at least `LAG` earlier. Replies are judged in the order of the
-request numbers (`Turns`). So the same replies give the same output, at any parallelism and after any stop.
+A request's examples are seeds and, for Self-Instruct, results of requests with numbers at least `LAG` lower.
+Replies are judged in order. So the same replies give the same output, at any parallelism and after any stop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.jobs.files import replacing
 from redraft.jobs.lines import LineFile, own_lines
 
 LAG = 32
-"""A request shows only tasks of requests at least 32 earlier, so 32 requests can run at once."""
+"""Generated examples in a request come from at least 32 requests earlier, so 32 requests can run at once."""
 
 
 class TaskPool:
@@ -57,7 +57,7 @@ class TaskPool:
         self._texts.append(instruction)
 
     def claim(self, instruction: str) -> tuple[Fault, str] | None:
-        """Add an instruction. If similar instructions exist, return a fault and the most similar instead."""
+        """If an instruction is new, add it. Otherwise, return a fault and the most similar instruction."""
         if (near := self._near.nearest(instruction)) is None:
             self.add(instruction)
             return None
@@ -120,9 +120,9 @@ class Turns:
 
 
 class Rejects(AbstractContextManager["Rejects"]):
-    """The rejected tasks of an output that this process has locked, in `OUT.rejected.jsonl`.
+    """The rejected tasks of an output, stored in `OUT.rejected.jsonl`. This process has locked the output.
 
-    Unless `complete`, rejects of requests that are not in `done` are removed, because the requests run again.
+    Requests that are not in `done` run again. So their rejects are removed, unless `complete` is set.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.

@@ -6,9 +6,9 @@ markers. The first rule that finds a fault rejects the task. Whether an answer i
 
 Replies are labelled blocks, such as `Instruction: … Input: … Output: …`, or numbered lists. A label counts
 only in order and at the start of a line: after `Output:`, a line `Input:` is text of the output. If the
-heading of the first block has a number, all blocks need a number, because an output may contain an
-instruction. Numbers, Markdown and lines around labels, and fences around replies, are removed. The patterns
-are possessive, because backtracking over a line of ten thousand spaces or dashes would take hours.
+heading of the first block has a number, only numbered headings begin a block, because an output may contain
+`Instruction:`. Numbers, Markdown and separator lines around labels are removed, and so are fences around
+replies. Patterns are possessive, because backtracking over ten thousand spaces or dashes would take hours.
 """
 
 from __future__ import annotations
@@ -153,9 +153,9 @@ _Block = dict[str, str]  # the texts of a block by label, without missing labels
 
 
 def read_blocks(text: str, labels: Sequence[str]) -> list[_Block]:
-    """Return the blocks of a reply. `labels` are in lower case. The first label begins a block.
+    """Return the blocks of a reply. `labels` are in lower case. The label `labels[0]` begins a block.
 
-    Text before the first label is left out.
+    Text before the first block is left out.
     """
     label = re.compile(
         rf"[\s#*>_-]*+((?:task|example)?\s*+\d++\s*+[.:)]*+\s*+)?+[*_]*+({'|'.join(labels)})[*_]*+\s*+:[*_]*+\s?(.*)",
@@ -210,7 +210,7 @@ def _end(lines: list[str], *, fenced: bool) -> int:
 
 
 def input_of(text: str) -> str:
-    """Return the text of an input, or "" if the text means that there is no input, such as `N/A`."""
+    """Return the text of an input. If the text says that there is no input, such as `N/A`, return ""."""
     return "" if len(text) < 40 and _NO_INPUT.fullmatch(text) else text
 
 
@@ -227,7 +227,7 @@ def read_tasks(reply: str, *, cut: bool) -> list[Found]:
 
 
 def read_instructions(reply: str, *, cut: bool) -> list[Found]:
-    """Return the numbered instructions of a reply. A cut reply's last instruction has the fault `cut`."""
+    """Return the numbered instructions of a reply. If the reply was cut, the last one has the fault `cut`."""
     texts: list[list[str]] = []
     fenced = False
     for line in reply.splitlines():

@@ -1,6 +1,6 @@
 """Generate instructions into a file. A later run adds new instructions.
 
-Files named after the output contain the replies, the rejects, the ids of finished requests, and the
+Files named after the output contain the replies, the rejected tasks, failed and unfinished requests, and the
 provenance. `jobs.harness` runs the requests.
 """
 
@@ -103,7 +103,7 @@ def generate_instructions(
         **options: As listed below; all are optional.
 
     Raises:
-        UsageError: An option or the seeds are wrong.
+        UsageError, RecordError: An option is wrong, or the seeds cannot be used.
         OutputError: `output` cannot be written, is in use, or was made with other settings.
         EngineError: The model or the server failed. Finished replies are in the journal.
         KeyboardInterrupt: Ctrl-C ended the run. Finished tasks are in `output`.

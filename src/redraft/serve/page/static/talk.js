@@ -62,7 +62,7 @@ export async function answer(live, body, signal, drawn) {
 
 // The login has ended: its key was revoked, or its time is over.
 function lock() {
-  update({ locked: true, trouble: "", wrong: state.ready ? "Your login has ended. Log in again. If your key is refused, ask who runs the server for a new one." : state.wrong });
+  update({ locked: true, trouble: "", wrong: state.ready ? "Your login has ended. Log in again. If your key is refused, ask the server's operator for a new key." : state.wrong });
 }
 
 export function troubled(error) {

@@ -19,7 +19,7 @@ from redraft.jobs.licences import UNKNOWN
 Values = Mapping[str, Any]  # the values of an exercise: JSON, for a chain's `meta`
 
 SAID: Mapping[str, Any] = json.loads(Path(__file__).with_name("wordings.json").read_text("utf-8"))
-"""The wordings of prompts, by the name of a task that redraft ships."""
+"""The wordings of prompts for the tasks that redraft ships, by the name of the task."""
 
 HELD_OUT = 5  # this many of a task's wordings, the last ones, are kept for testing
 SHOWN = 120  # maximum characters of an answer that feedback quotes
