@@ -138,14 +138,14 @@ def test_a_turn_that_others_leave_out_is_read_and_not_learnt(chosen: str, mute: 
         )
         assert "One." in text
     assert shown(encoded(messages(user("Q"), said("A", **mute)), CHATML, chosen)) == (
-        "no answer to train on: weight 0 or train false"
+        "no answer to train on: weight is 0, or train is false"
     )
 
 
 @pytest.mark.parametrize("chosen", ["selfee", "alpaca"])
 def test_an_answer_that_is_not_to_be_learnt_is_left_out_of_formats_of_one_turn(chosen: str) -> None:
     record = messages(user("Q"), said("One."), user("And?"), said("Two.", weight=0))
-    assert shown(encoded(record, CHATML, chosen)) == "no answer to train on: weight 0 or train false"
+    assert shown(encoded(record, CHATML, chosen)) == "no answer to train on: weight is 0, or train is false"
 
 
 IMAGE = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:"}}]

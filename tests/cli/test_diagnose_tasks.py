@@ -124,7 +124,7 @@ def test_long_answers_have_no_majority() -> None:
     write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
     redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
     assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"
-    assert "test: contains:rain scores, but the model knew its text." in redone.stdout
+    assert "test: contains:rain scores, but it also told the model the wanted text." in redone.stdout
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:
@@ -644,7 +644,7 @@ def test_without_checks_a_judge_compares_the_answers_and_what_it_said_is_kept() 
         assert f"As {server.model} judges: Choose revise, 1 revision: after 20 of 40 prompts" in result
         row = r"preferred in 19 of 20, worse in 1, .*\n.* 40 reviews, 0 cannot be read; 280 "
         assert re.search(row, result)
-        assert re.search(r"at least \d\S+ points more often than the other way round, and at most ", result)
+        assert re.search(r"single answer at least \d\S+ points more often than worse, and at most ", result)
         [file], paid = Path("way").rglob("pairs.reviews-2.jsonl"), len(server.messages)
         text, way = file.read_text(), Path("way.yaml").read_text()
         file.write_text("".join(text.splitlines(keepends=True)[:3]))  # as if it had been stopped there

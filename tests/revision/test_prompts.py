@@ -29,7 +29,7 @@ OWN = {
         ({"revise": 3}, "the template revise is 3", "docs/recipes.md"),
         ({"criticise": "{found}\n\nJudge it."}, "the words 'Revision is needed'", "'Revision is not needed'"),
         ({"rewrite": "{found}"}, "there is no template 'rewrite'", "criticise, revise"),
-        ({}, "a wording needs a template", "docs/recipes.md"),
+        ({}, "the option prompts has no template", "docs/recipes.md"),
         ("nowhere", "there is no wording 'nowhere'", "task, teacher"),
     ],
 )

@@ -61,12 +61,12 @@ JUDGES = "Judge it.\n\nKnow:\n{} {{verdict}}\n\n{{found}}"
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"gold": GOLD}, "the wording 'task' does not show it"),
+        ({"gold": GOLD}, "the prompts 'task' do not show it"),
         (
             {"prompts": {"revise": "{found}\n\n{gold} Again."}},
             "the template revise has an unknown placeholder {gold}",
         ),
-        ({"accept_score": 9.0}, "accept_score was given, but the wording 'task' asks for no score"),
+        ({"accept_score": 9.0}, "accept_score was given, but the prompts 'task' ask for no score"),
         *(
             (
                 {"gold": GOLD, "mode": mode, "checks": ["json"], "prompts": "teacher"},

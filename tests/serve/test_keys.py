@@ -201,7 +201,7 @@ def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.L
         assert statuses() == [401, 401]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     said = ["The earlier keys stay valid"] * 2
-    said += [f"Dropped keys: {names}" for names in (digest_of(ALICE).hex()[:8], "al, bob")]
+    said += [f"Revoked keys: {names}" for names in (digest_of(ALICE).hex()[:8], "al, bob")]
     assert [text.rpartition(". ")[2] for text in warnings] == [f"{each}." for each in said]
     assert "keys.txt:1: 'paralel=4' is not a valid setting of a key. Until the file is right" in warnings[2]
     assert BOB not in caplog.text

@@ -111,7 +111,7 @@ def test_each_trainer_is_a_function(settings: dict[str, Any], train: Any, more: 
     [
         ({"learning_rat": 1}, "there is no setting 'learning_rat'."),
         ({"data_path": ()}, "there is no data to train on."),
-        ({"estimate": True}, "preview and estimate work only on the command line."),
+        ({"estimate": True}, "the settings preview and estimate work only on the command line."),
     ],
 )
 def test_a_wrong_setting_is_refused_as_by_the_command(

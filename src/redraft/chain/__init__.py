@@ -125,7 +125,7 @@ class Feedback(_Record):
     """A criticism of an answer: a text and a verdict.
 
     Attributes:
-        by: The author. `both` means a model and the checks. A person's requests for changes are in `checks`.
+        by: The author. `both` means a model and the checks. A `person`'s requests are stored in `checks`.
         reasoning: The model's thoughts before `text`.
     """
 
@@ -372,13 +372,13 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def missing_revisions(self) -> int:
-        """The number of revisions by which the chain falls short of `min_revisions`, from `meta`."""
+        """The number of revisions still missing to reach `min_revisions`. `meta` stores this number."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
     @property
     def unchanged(self) -> list[dict[str, Any]]:
-        """The requested changes that were not made, each with `place`, `passage`, `wish` and `why`."""
+        """Requested changes that were not made: `place`, `passage`, request (`wish`) and reason (`why`)."""
         found = self.meta.get(UNCHANGED)
         return found if isinstance(found, list) else []
 
@@ -469,8 +469,8 @@ def best_step(steps: Sequence[Step], *, prefer_last: bool = False) -> int | None
 
     Checked answers are ranked by these criteria, in turn: all checks passed, no loop at the end, not `lost`,
     complete, higher score, last (with `prefer_last`), earlier. Without checks, the last complete answer is
-    best. An answer without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. Answers
-    up to a person's last request for changes rank just above echoes.
+    best. An answer without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. If a
+    person requested changes, all answers before the last request rank just above echoes.
     """
     if not has_answer(steps):
         return None

@@ -274,7 +274,7 @@ class Uncut:
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to `limit` tokens.
 
-        The prompt is cut to leave room for `learnt` tokens (default: `self.learnt`), at most `limit // 2`.
+        The prompt is cut to leave room for min(`learnt` (default: `self.learnt`), `limit // 2`) tokens.
         """
         if not self.trained[1:].any():
             return Skipped("there is no token to train on")

@@ -273,11 +273,11 @@ def judged(answer: str, feedback: str | None) -> Step:
 
 
 def parse(text: str, prompt: Prompt | None = None) -> Chain:
-    """Parse the complete text of a chain.
+    """Parse the text of a chain, with or without the prompt.
 
-    `text` is the whole text of a chain, or only the part after the prompt. If `prompt` is given, the rendered
-    prompt is removed from the start. Otherwise, a prompt is recognised by `### Instruction:`, and ends at the
-    last `### Answer:` whose next heading, if any, is `### Feedback 1:`. The last nonempty answer is the best.
+    If `prompt` is given, the rendered prompt is removed from the start. Otherwise, a prompt is recognised by
+    `### Instruction:`. The prompt then ends at the last `### Answer:` after which no heading comes, or
+    `### Feedback 1:` comes first. The last nonempty answer is the best.
     """
     if prompt is None:
         prompt, written = _split(text)

@@ -175,6 +175,6 @@ def spans_of(
             end = max((k for k, span in enumerate(spans) if span.given), default=0)
             spans = [replace(span, trained=span.trained and k < end) for k, span in enumerate(spans)]
     if not any(span.trained for span in spans):
-        muted = "" if all(learnt) else "no answer to train on: weight 0 or train false"
+        muted = "" if all(learnt) else "no answer to train on: weight is 0, or train is false"
         raise RecordError(muted or loss_mask.MISSING_LOSS[objective])
     return spans

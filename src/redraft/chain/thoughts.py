@@ -33,7 +33,7 @@ PAIRS: Pairs = (
     ("<|begin_of_solution|>", ""),
     ("<|end_of_solution|>", ""),
 )
-"""Pairs of tags that open and close a thought. Unpaired tags surround an answer."""
+"""Pairs of tags that open and close a thought. A tag paired with "" begins or ends an answer."""
 
 _TAG = re.compile("|".join(re.escape(tag) for pair in PAIRS for tag in pair if tag))
 OPENING = tuple(opens for opens, _ in PAIRS)

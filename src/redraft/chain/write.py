@@ -42,8 +42,8 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 def to_selfee(chain: Chain) -> Record | Unfit:
     """Return a record in the format of SelFee's training data. Fields imported from SelFee are unchanged.
 
-    Lost: the id, the roles of messages, the checks, which answer is best, cost, model, settings, and all
-    other `meta`. When the record is read, verdicts are inferred from the feedback.
+    Lost: the id, the roles of messages, the checks, the index of the best answer, cost, model, settings, and
+    `meta` except data set and gold answer. When the record is read, verdicts are inferred from the feedback.
     """
     steps = chain.steps
     if all(is_blank(step.answer) for step in steps):
@@ -104,7 +104,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, if missing, in the gold answer.
 
     Lost: drafts, feedback, the division into instruction and input, cost, model, settings, and all of `meta`
-    except the tools and the fields of the answer's message. A lone user message is read back as text only.
+    except the tools and the fields of the answer's message. A lone user text is read back as an instruction.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):

@@ -35,7 +35,7 @@ MOST_PLACES = 100
 REASONING: ContextVar[str] = ContextVar("reasoning", default="")
 """The model's reasoning before the checked answer, for checks that judge the reasoning."""
 DEMANDS: ContextVar[str] = ContextVar("demands", default="")
-"""Texts whose facts `grounded` accepts, besides the prompt: wishes and checks' demands, but no limits."""
+"""More texts that `grounded` searches: requested changes, and checks' demands except limits on counts."""
 
 Prospect = Literal["open", "lost"]
 """Whether an unfinished answer may still pass (`open`) or no continuation can pass (`lost`)."""
@@ -123,7 +123,7 @@ def form_of(check: Check) -> Form | None:
 class Prefixed(Check, Protocol):
     """A check that can reject the beginning of an answer, because no continuation passes.
 
-    Once the check rejects a draft's beginning, the draft is stopped, if another draft may follow.
+    If another answer may follow, an answer is stopped as soon as the check rejects the beginning.
     """
 
     def prefix(self, text: str) -> Prospect:
@@ -258,7 +258,7 @@ def _facts_of(check: Check) -> str:
 
 
 def _fixed(part: object) -> list[str]:
-    """Return a schema's names, descriptions and fixed values, as JSON. Bounds and patterns are no facts."""
+    """Return a schema's names, descriptions and fixed values, as JSON. Bounds and patterns are left out."""
     if isinstance(part, Mapping):
         own = json.dumps([[*part], *map(part.get, ("description", "enum", "const"))], ensure_ascii=False)
         return [own, *_fixed([*part.values()])]

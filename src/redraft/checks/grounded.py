@@ -225,7 +225,7 @@ def _readings(text: str) -> Iterator[Decimal]:
 
 
 def spoken(text: str) -> list[Decimal]:
-    """Return the numbers in words: `two hundred and five` is one number, `two and five` are two numbers."""
+    """Return the numbers that a text writes in words: 25 for `twenty-five`, 2 and 5 for `two and five`."""
     found = list[Decimal]()
     total = group = Decimal(0)
     for word in regex.findall(r"[a-z]+", text.lower()):
@@ -354,7 +354,7 @@ class Source:
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
-        """Return whether the prompt has any form of a word. A word in capitals may be initials or a unit."""
+        """Return whether the prompt has a form of a word. A word in capitals may match initials or a unit."""
         initials = "US" if word == "USA" else word
         unit = UNITS.get(word.lower(), frozenset())
         others = word.isupper() and (initials in self.initials or not unit.isdisjoint(self.units))

@@ -1,6 +1,6 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
-Each type decides as the paper's program (Zhou et al., arXiv:2311.07911), so that published scores are
+Each type follows the rule of the paper's program (Zhou et al., arXiv:2311.07911), so published scores are
 comparable. But `segment` replaces nltk for splitting sentences and finding capital words, and fastText
 replaces langdetect for recognising languages: docs/evaluate.md lists the differences. Many types have a form
 that steers a model, and detect that no continuation of a streaming answer can meet the constraint.
@@ -62,7 +62,7 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
-    `grows` returns the part of a streaming text that is final, for constraints that more text cannot fix.
+    `grows` returns the text that later text cannot change. Pass it if a broken constraint stays broken.
     """
 
     def add(decide: Decide) -> Decide:

@@ -213,7 +213,7 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return (begin, end, ""): the range of the value at `keys` in a JSON text.
 
-    If only the last property is missing, return the place to insert it as an empty range, and the text to
+    If only the last property is missing, return an empty range where the property belongs, and the text to
     write there before the value: the name and a colon. Return None if more keys are missing.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the range to delete for a member and a comma. After a first member, `others` are included."""
+    """Return the range to delete: a member and a comma and, if the member is the first, the next `others`."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]

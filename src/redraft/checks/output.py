@@ -85,7 +85,7 @@ def _places(value: Any, errors: Sequence[Any]) -> Iterator[str]:
 
 
 def _path(value: Any, loc: Sequence[str | int], *, missing: bool) -> tuple[list[str | int], int, Any]:
-    """Return the JSON keys of pydantic's `loc`, the number of keys before a type name, and the name."""
+    """Return the keys in pydantic's `loc`, the number of keys before the first type name, and this name."""
     path, at, tag = list[str | int](), 0, None
     for number, key in enumerate(loc, start=1):
         held = isinstance(value, dict) and (key in value or (missing and number == len(loc)))

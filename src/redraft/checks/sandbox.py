@@ -104,7 +104,7 @@ def _jailed(cpu: int, stdin: int, stdout: int) -> Iterator[None]:
 
 @functools.cache
 def find_sandbox() -> None:
-    """Raise a `UsageError` that says what to install or allow, if the sandbox does not work here."""
+    """If the sandbox does not work here, raise a `UsageError` that says what to install or allow."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
         message = f"the sandbox for programs needs Linux on x86-64 or ARM64, but this is {found}."

@@ -1,7 +1,7 @@
 """Validate answers against JSON Schemas, in limited time for any answer.
 
 A model's answer may be hostile. Searches for patterns and whole validations have time limits, and
-`uniqueItems` takes linear time. Nothing is fetched, and `format` is not checked, as in the standard.
+`uniqueItems` takes linear time. Nothing is fetched. `format` is not checked: the standard allows this.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """A schema of any object or list, because models often answer with a bare number, string or word."""
+        """A schema of any object or list. This excludes bare numbers and words, which models often write."""
         return {"type": ["object", "array"]}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)

@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to avoid the phrase. If `part`, None except for a mark such as `;`."""
+        """A `Form` that steers a model to avoid the phrase. With `part`, only marks such as `;` steer."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))

@@ -122,7 +122,7 @@ _MOST = 65_536  # most characters of a schema to check
 
 
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
-    """Return the first fault in tools, and the faulty field, such as `tools[0].name`, or None.
+    """Return the first fault in tools, and the faulty field (`tools[0].name`); None if there is no fault.
 
     A function must have a unique name that models can write in a call, and a JSON Schema for its parameters.
     """

@@ -74,7 +74,7 @@ class NodeFlags:
 
     @contextmanager
     def entered(self) -> Iterator[Applications | None]:
-        """Connect to the cluster, and yield the applications on the cluster; without `--ray`, yield None."""
+        """Connect to the cluster, and yield the `Applications` for models. Without `--ray`, yield None."""
         if self.ray is None:
             if self != NodeFlags():
                 raise UsageError("--replicas and --app need --ray.", hint="Add --ray.")

@@ -217,8 +217,8 @@ def stats(
 ) -> None:
     """Describe data, and warn of its faults.
 
-    Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of leaked gold
-    answers, missing verdicts, low last scores, repeats, empty answers and roles out of order.
+    Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of gold
+    answers in feedback, missing verdicts, low last scores, repeats, empty answers and roles out of order.
     """
     from redraft.checks.segment import count_words
     from redraft.data.output import not_twice

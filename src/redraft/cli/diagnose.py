@@ -47,11 +47,11 @@ def diagnose(
     of such a folder are made again. Revisions are guided by --check or, without it, by the tasks' own checks.
     A limit ends the command with exit status 4. --choose way.yaml writes the best way to that file. Then,
     without --tasks, CHAINS are the tasks, and the folder is named 'way'. With --judge, a model compares the
-    answers, so prompts need no checks. To recompute the promise: redraft diagnose way.yaml --verify
+    answers, so prompts need no checks. To recompute the figures: redraft diagnose way.yaml --verify
 
     Ways: one (answer); revise (guided by checks); alone (revise by the model's own criticism); vote (by
     majority); early (a vote that ends once the majority is clear); best (of N, chosen by checks); steered
-    (best, and checks steer it; --steer steers all ways); auto, repair, verified, blind, shuffled.
+    (best, and checks steer the model; --steer does so in all ways); auto, repair, verified, blind, shuffled.
     """
     for check in (*(score or ()), *(flags.get("check") or ())):
         if "judge" in check.partition(":")[0]:

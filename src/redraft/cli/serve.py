@@ -81,7 +81,7 @@ def serve(
 def _filled(given: Given) -> Settings:
     settings = fill_in(given)
     if settings.unwatched:
-        settings.tell(f"No check shows whether the promise of {settings.recipe} is kept.")
+        settings.tell(f"{settings.recipe} promises a share of right answers, but no check can count them.")
     brought = {"checks": ["words<=9"]} if settings.watch and not settings.get("check") else {}
     return replace(settings, stand_ins=brought)
 

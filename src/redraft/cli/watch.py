@@ -70,7 +70,7 @@ class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
     `earlier` contains the steps shown before. If `steps` is True, all texts are shown. If False, each text
-    has a line. The best answer follows, unless it was shown as the only text. If None, nothing else stays.
+    has a line. The best answer follows, unless it was shown as the only text. If None, no text stays.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ def clean(
     output.tell_counts()
     if left and "html" in plan.rules:
         text = f"HTML is left in {counted(left, 'record')}."
-        run.tell(text, "It is kept if a question asks for it, or an answer has markdown, code or odd tags.")
+        run.tell(text, "HTML is kept if a question asks for it, or an answer has markdown, code or odd tags.")
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
     total = output.kept + dropped.total()

@@ -50,7 +50,7 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match is `ngram` shared consecutive words or a whole shorter question. `dropped` lists the matches.
+    A match is `ngram` shared words in a row or a whole shorter question. The file `dropped` lists matches.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()

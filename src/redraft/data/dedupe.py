@@ -3,7 +3,7 @@
 The duplicate that ranks first is kept. Answered records rank before unanswered records, then longer before
 shorter records, then by a hash of the content. Records with equal contents rank by data set and licence, then
 by id, then by the rest of the origin. Records of `against` rank before all other records. Records are
-compared in the order of the ranks, because the result of `rouge` depends on the order.
+compared in the order of the ranks, because the result of the method `rouge` depends on the order.
 
 There are two passes. The first pass copies each record to disk, and keeps id, rank and key in memory: about
 250 bytes per record, plus 40 bytes per word with `rouge` or `minhash`. The second pass writes kept records.
@@ -74,7 +74,7 @@ def dedupe(
         out: The file to write the chains to, which appears only when complete.
         by: What duplicates share: all texts (exact), the first question (query), the input and most of the
             instruction (rouge), or most 3-word shingles (minhash).
-        threshold: Duplicates have at least this similarity. With rouge, their similarity must be higher.
+        threshold: Duplicates have at least this similarity (with rouge, more than this).
         against: Files to compare with. Duplicates of records in these files are dropped too.
         **options: See `DataOptions`.
 
@@ -160,7 +160,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: bytes) -> bytes:
 
 
 def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:
-    """Return the key to compare a chain by. Without the compared part, the key matches no other key."""
+    """Return the key to compare a chain by. If the chain lacks the compared part, no other key matches."""
     parts = texts if like.of == "all" else [text_of(chain, like.of)]
     if like.by == "minhash":
         return coded("\n".join(parts))

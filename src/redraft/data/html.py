@@ -86,7 +86,7 @@ class Frames:
             self.close(kinds, *fences)
 
     def close(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of `kinds` and all inner frames, unless an inner frame is of `fences`."""
+        """Close the innermost frame of `kinds` and those inside. Do nothing if one inside is of `fences`."""
         for place in range(len(self._frames) - 1, 0, -1):
             if self._frames[place].kind in kinds:
                 while len(self._frames) > place:
@@ -509,5 +509,5 @@ _BARE = {
     for end in ("", "/")
     for written in (f"{end}{name}", f"{end}{name.upper()}")
 } | dict.fromkeys(("br/", "br /"), (_STARTS["br"], "br"))
-"""Handlers of tags without attributes, the most frequent tags, by the text between `<` and `>`."""
+"""Maps the text between `<` and `>` to a handler, for tags without attributes. Most tags have none."""
 _WIDTH = 2 + max(map(len, _BARE))

@@ -1,13 +1,13 @@
 """Mix files of chains by a recipe (docs/data.md), in an order that depends on a seed.
 
-A hash of the seed, the part's name and the record's index gives each record two numbers. Each part takes the
-records with the smallest first numbers, without replacement. The output is sorted by the second numbers. So
-the result depends only on the recipe and the files, and a part does not affect the draws of other parts.
+A part is a file or generated conversations. A hash of the seed, the part's name and the record's index gives
+each record two numbers. From each part, the records with the smallest first numbers are taken. The output is
+sorted by the second numbers. So recipe and files decide the result, and the draws from parts are independent.
 
 The files are read once. Records that may be taken go to 128 scratch files by position in the output. Each
 scratch file is sorted separately. Memory: one scratch file, about 80 bytes per output id, and 44 bytes per
-record taken from a part with a count. Disk: a copy of the output, and records displaced by later draws. A
-repeated id such as `train/0` becomes `train/0~2`.
+record taken from a part whose number of records is limited. Disk: a copy of the output, and records that were
+taken at first, but not in the end. A repeated id such as `train/0` becomes `train/0~2`.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class DataRun:
 
     @staticmethod
     def lines(*paths: str | Path) -> Iterator[RawRecord]:
-        """Read the records of files. A damaged file ends with a record that has the error as `damage`."""
+        """Yield the records of files. After a damaged file, yield a record that has the error as `damage`."""
         return (line for file in map(here, paths) for line in raw_records(file, damaged=True))
 
     @property
@@ -283,9 +283,9 @@ def writing(
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show progress, and write the provenance of the output at the end.
 
-    `reads` are all files that will be read, by default the provenance's source. The output may replace a
-    single input. It may not replace one of several inputs, or a file of `beside` or `against`. The provenance
-    lists `against`, and the fields that `about` returns. `about` is called before an input is replaced.
+    `reads` are all files that will be read, by default the provenance's source. The output may replace this
+    source or, without a source, a single file of `reads`. It may replace no other file of `reads`, `beside`
+    or `against`. The provenance lists `against`, and the fields that `about` returns before any replacement.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # imports rich, which no worker process needs
 

@@ -139,7 +139,7 @@ class Reader:
     paths: Literal["best", "all"] = "best"  # the paths to read from a tree
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
-        """Yield the chains in a record. The chains' ids may not be unique."""
+        """Yield the chains in a record. Several chains may have the same id."""
         given, record = record, self.fields.renamed(record) if self.fields else record
         try:
             read = list(self._read(record, item))
@@ -203,7 +203,7 @@ class Imported(NamedTuple):
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
-    """Yield the records of files. The last record of a damaged file is an error."""
+    """Yield the records of files. After the records of a damaged file, yield an item with the error."""
     for file in files:
         number = -1
         try:

@@ -66,7 +66,7 @@ def split(
         found = output.gone.without(output.spread(work, lines))
         output.sink.writelines(output.passing(pieces(found)))
     output.tell_counts()
-    run.tell(f"conversations split: {total['split']:,}; pieces over {limit:,} tokens: {total['too long']:,}")
+    run.tell(f"conversations split: {total['split']:,}; records over {limit:,} tokens: {total['too long']:,}")
     return output.result(total)
 
 

@@ -140,7 +140,7 @@ class Delta:
         tool_calls: Calls of `Sampling.tools`, as in an assistant message; on the last delta.
         thought: The model's thoughts before the answer, from a reply's field for reasoning or from tags in
             the text (`chain.thoughts`). Thoughts are not in `text`.
-        others: Further texts that fit the gap of `Sampling.form`, most probable first; on the last delta.
+        others: Other texts that fit into `Sampling.form.gap`, most probable first; on the last delta.
         seconds: Time to generate this delta, which a journal stores for replayed replies.
     """
 
@@ -240,8 +240,8 @@ class EngineInfo:
         roles: Uses different weights for answers and for criticism and revisions (`Sampling.role`).
         certain: The minimum probability of the least likely token in a criticism. Below this minimum, the
             criticism's verdict is `unknown`. From the model's metadata (`redraft.certain`).
-        shipped: Whether this is redraft's default model, which can judge only answers to the exercises in
-            `engines.learnt`.
+        shipped: Whether this is redraft's default model, which can judge only answers to exercises, such as
+            sums (`engines.learnt`).
         dtype: The dtype that the user chose; empty for the default.
         template: The conversation format that the user chose; empty for the model's chat template.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
@@ -367,9 +367,9 @@ async def opened_by_prompt(
 ) -> Replies:
     """Yield deltas, and detect whether the chat template ends the prompt with a thought's opening tag.
 
-    `known` stores the results. A key says whether requests ask for thinking, or is None if requests do not
-    say. A value is the tag that closes the thought, or "" if the prompt opens no thought. `splitter.until` is
-    set to this tag. Replies to requests for thinking are held back until the tag is known.
+    If so, replies begin inside a thought, and `splitter.until` is set to the tag that closes the thought. If
+    not, `until` is "". `known` stores `until` for requests that want thinking (True), want none (False), or
+    say neither (None). Replies to requests that want thinking are held back until their tag is known.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None

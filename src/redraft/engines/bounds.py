@@ -75,9 +75,9 @@ def is_open(schema: Any) -> bool:
 
 
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the schema of each required property that is missing from JSON that was cut inside a string.
+    """Return the required properties that a JSON object cut inside a string lacks, with their schemas.
 
-    Return None if the schema may not allow the string to end at the cut.
+    Return None for any other text, an empty string, or a string whose schema sets more than `maxLength`.
     """
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):

@@ -1,6 +1,6 @@
-"""Recognise prompts that the default model was trained on, before a draft is written.
+"""Recognise exercises: prompts for sums, dates and the like, which the default model was trained to answer.
 
-A prompt is an exercise if it contains values that the adapters can handle and words that ask for a task, and
+An exercise contains values that the model's adapters can handle and words that ask for a task. An exercise
 asks for nothing else (`_ASKS_MORE`). A prompt with a decimal, a story, code or another language goes to the
 base model. The adapters get the exercise in the wording used in training.
 """

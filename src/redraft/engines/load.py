@@ -1,7 +1,7 @@
 """Parse model references (short texts that name a model; see docs/engines.md), and open engines.
 
-References joined by commas name several engines of one model (`pool`). A comma separates references only
-before an address, `NAME:`, a name such as `default` or `small`, or an existing file or folder.
+References joined by commas name several engines of one model (`pool`). A comma begins a new reference only
+before one of these: an address, a known `NAME:`, a name such as `default`, an existing file or folder.
 
 Existing files and folders take precedence over models on the hub, and over `small`, `medium` and `large`.
 """
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_BESIDE = "; +path/adapter.gguf (to a folder: +path/adapter-folder) adds a LoRA adapter"
+_BESIDE = "; to add a LoRA adapter, append +path/adapter.gguf (after a folder: +path/adapter-folder)"
 
 _ADAPTER = "adapter_config.json"
 DEFAULTS = ("default", "default-base")  # for training, merging and adding adapters, both mean the bare model
@@ -599,7 +599,7 @@ def trained_on(adapter: Path) -> str:
 
 
 def with_gguf(ref: str, adapter: str) -> str:
-    """Rewrite `ref` for llama.cpp and add an adapter: `default` and `lora` give `default-base+lora.gguf`."""
+    """Return a reference to `ref` and an adapter as GGUF files, such as `default-base+lora.gguf`."""
     base, *added = ref.split("+")
     base = "default-base" if base in DEFAULTS else base if base.lower().endswith(".gguf") else "BASE.gguf"
     return "+".join((base, *(f"{each.rstrip('/').removesuffix('.gguf')}.gguf" for each in (*added, adapter))))

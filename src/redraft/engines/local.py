@@ -41,8 +41,8 @@ DEFAULT_CONTEXT = 4096
 """Default context of a chain, in tokens, as for SelFee's chains (reference/selfee.md)."""
 
 SPARSE = 8
-"""Maximum characters per token in common texts: English has four to five, code about three. If a text is too
-long for the context even at this rate, the beginning is encoded first, as a check."""
+"""Maximum characters per token in common texts: English has four to five, code about three. If a text
+has more characters per token of the context, its beginning is encoded first: a huge text then fails early."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
 _CIRCLE = 60  # a thought is a loop if more than this many of its characters repeat earlier ones
@@ -287,7 +287,7 @@ class LocalEngine(Engine):
     async def _chat_tokens(self, messages: Sequence[Message], told: Told = None) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens.
 
-        A text without any of `_marks` has no control token, which saves two calls of the tokenizer.
+        Messages without any of `_marks` need no check for control tokens, which saves two tokenizer calls.
         """
         contents = "\n".join(_texts_of(messages))
         await self._check_length(contents)

@@ -38,8 +38,8 @@ ONE_MODEL = (
 )
 
 SLACK = 4
-"""If a chain's member has over this many active calls more than the least busy member, the chain moves to the
-latter, because reading a prompt again is cheaper than waiting for four replies."""
+"""A chain moves from its member to the least busy member if the difference in active calls is above this
+number, because reading a prompt again is cheaper than waiting for four replies."""
 
 HOMES = 10_000  # the number of latest chains whose member is remembered
 PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again

@@ -32,7 +32,7 @@ CLOSE_SECONDS = 5.0
 TRIES = 5  # number of crashes in a row after which the error is raised
 
 PAUSE = 0.5
-"""Longest pause before the second restart in a row, in seconds. Later pauses are longer."""
+"""Longest pause before the second restart in a row, in seconds; doubled for each further restart."""
 
 _log = logging.getLogger(__name__)
 

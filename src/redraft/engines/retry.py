@@ -1,7 +1,7 @@
 """Decide how long to wait before a failed call is repeated, and when to give up.
 
-`Patience` sets limits. `backoff` computes the pauses before a request, a member of a `pool` or a process is
-tried again. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
+`Patience` sets limits. `backoff` computes the pause before a new try: of a request, a member of a `pool` or a
+process. All streams to one server share a `Retry`. While the server is down or overloaded, or limits
 requests, all streams wait until one request succeeds. If a request fails while the server serves other
 requests, only that request waits.
 """
@@ -172,8 +172,8 @@ SLACK = 1.02
 when a server counts the last 60 s."""
 
 CATCH_UP = 0.5
-"""Maximum idle time, in seconds, that waiting calls may make up for. It is below the 1.2 s of `SLACK`. A
-busy process wakes up a few ms late for each call. Without this, it loses a tenth of 100 calls a second."""
+"""Maximum idle time, in seconds, that waiting calls may make up for; below the 1.2 s of `SLACK`. A busy
+process starts each call a few ms late, which would otherwise cost a tenth of 100 calls a second."""
 
 CUT = 0.7  # factor for the number of active requests after a 429, as in CUBIC (RFC 9438) for congestion
 LATEST = 50  # number of latest calls in the mean of tokens

@@ -93,7 +93,7 @@ class Names:
 
 
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"(?=\s*(\S))|[][{},"]', re.DOTALL)
-"""Structural tokens of JSON. A string is read once the character after the string is known."""
+"""Structural tokens of JSON. A string matches only with the next character, which is `:` after a name."""
 
 _PARTS = {"items", "additionalItems", "prefixItems", "additionalProperties", "anyOf", "allOf", "oneOf"}
 _MAPS = frozenset({"$defs", "definitions", "properties", "patternProperties"})
@@ -166,7 +166,7 @@ _DAY = (
     "^(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     "|02-(?:0[1-9]|1[0-9]|2[0-8]))|[0-9]{2}(?:[02468][048]|[13579][26])-02-29)$"
 )
-"""Real days, because llguidance's `date` accepts 30 February. Every fourth year counts as a leap year."""
+"""Matches real dates: llguidance's `date` accepts 30 February. Every fourth year counts as a leap year."""
 
 _MOST = 2**53  # llguidance rounds larger bounds, and refuses bounds from 2^63 on
 _MOST_ITEMS = 10_000  # llguidance refuses 100,000

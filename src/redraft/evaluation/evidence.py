@@ -19,13 +19,13 @@ from scipy import special
 
 _PARTS = (np.arange(64) + 0.5) / 64
 BETS = special.betaincinv(0.5, 0.5, _PARTS)
-"""Bets: the share of its wealth that each bet stakes. At first, all bets have equal wealth.
+"""The bets, each a share of a gambler's own wealth. At first, all gamblers have equal wealth.
 
-The bets follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, the largest bet
-is the best, and evenly spaced bets would contain few large bets.
+The bets follow the arcsine law (Krichevsky and Trofimov's mixture). If all values are alike, large bets win
+most, but few of 64 evenly spaced bets would be large.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets on differences between strategies. Most are near 0.5: they need a fifth fewer items than `BETS`."""
+"""Bets for differences between strategies, mostly near 0.5. `BETS` would need a quarter more items."""
 _HALVINGS = 30  # bisections of the interval that contains a bound, for a precision of 1e-9
 
 

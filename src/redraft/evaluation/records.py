@@ -20,7 +20,7 @@ def question_id(chain: Chain) -> str:
 def item_of(chain: Chain) -> str:
     """Return the id of a chain's item. All runs and turns of a question are one item.
 
-    The item has the chain's id. If the record has a `question_id`, that id replaces the last part. Further
+    The item has the chain's id. A `question_id` of the record replaces all after the id's last `/`. Further
     answers to a record (`redraft eval --samples`) have the record's id as their item.
     """
     if of := chain.meta.get(SAMPLE_OF):

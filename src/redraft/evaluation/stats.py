@@ -2,7 +2,7 @@
 
 Questions are the random sample: each question is resampled with all its reviews, because reviews of the same
 question are not independent. Figures are functions of sums over questions, so that a resample costs one
-row of a matrix product. With fewer than `FEW` questions, the interval is Student's instead. A proportion of
+row of a matrix product. With fewer than `FEW` questions, Student's t replaces resamples. A proportion of
 independent hits has Wilson's interval, which is valid at 0 % and 100 %, unlike a bootstrap interval. Only
 `holm` corrects for several comparisons. `scipy.stats` is not imported, because the import takes two seconds.
 

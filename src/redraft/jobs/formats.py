@@ -11,7 +11,7 @@ Objective = Literal["accepted", "full", "answer", "revision", "critic"]
 """The part of a chain on which the loss is computed.
 
 `accepted`: all that the model writes except rejected answers. `full`: everything. `answer`: the accepted
-answer, without the feedback. `revision`: all except the first answer. `critic`: feedback with the end mark.
+answer, without feedback. `revision`: all but the first answer. `critic`: feedback and the text that ends it.
 """
 
 ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "every-eval-ever"]

@@ -230,7 +230,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
 
 TIDIED_AT = 4 << 20
-"""File size in bytes at which finished items are first removed, and again whenever the size has doubled."""
+"""Size in bytes at which finished items are removed from `OUT.unfinished.jsonl`, then at each doubling."""
 
 _LONGEST = 64 << 20  # longest line in bytes that is read
 SYNCED_EVERY = 1.0  # seconds between two syncs. All streams wait during a sync.

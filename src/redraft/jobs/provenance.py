@@ -99,7 +99,7 @@ class RunFile:
             kept = f"\n{journal} has the replies, so the same requests cost nothing."
             raise OutputError(
                 f"{self.output} was made differently: {'; '.join(found)}.",
-                hint=f"Run it as before to resume, write {self._elsewhere}, or "
+                hint=f"Repeat the earlier command to resume, write {self._elsewhere}, or "
                 f"{self._start_over or f'delete {self.output} to start over'}."
                 f"{kept if journal.exists() else ''}",
             )
@@ -114,7 +114,7 @@ class RunFile:
 
         Args:
             provenance: The command, settings and input.
-            resume: Whether to keep earlier sessions, because they wrote or paid for results.
+            resume: Whether to keep earlier sessions. They should be kept if they wrote or paid for results.
             about: More fields for this session, which are never compared.
         """
         before = self.read() if resume else None

@@ -87,7 +87,7 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return a model's engine, loaded once (for servers: per API key and patience). Use inside `run`."""
+        """Return a model's engine, loaded once (on servers: per key and waiting times). Use inside `run`."""
         # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
@@ -100,7 +100,7 @@ class Background:
     def close(self) -> None:
         """Close the engines and end the thread.
 
-        This runs as the interpreter exits, when an engine's `aclose` can no longer start threads.
+        This runs as the interpreter exits. An engine's `aclose` can then no longer start threads.
         """
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
@@ -196,10 +196,10 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
         prompt: The prompt of a text. A chain has its own prompt, but its checks must be given again.
-        **options: The options of `revise`. `places` is a list of pairs of a place and a wish. A place is a
-            passage that occurs once, a pair of indices (the end is excluded), or the JSON pointer of a
-            value. A single wish, as in ["make it shorter"], may change any sentence. Without `places`, the
-            passages in which `checks` find faults are rewritten.
+        **options: The options of `revise`. `places` is a list of pairs of a place and a wish: what to change
+            there. A place is a passage that occurs once, a pair of indices (the end is excluded), or the
+            JSON pointer of a value. A single wish, as in ["make it shorter"], may change any sentence.
+            Without `places`, the passages in which `checks` find faults are rewritten.
     """
     return revise(**to_patch(answer, prompt, **options))
 
@@ -416,7 +416,7 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 SHORTEST = 16
-"""With a smaller `max_tokens`, adapters answer no exercises. Right answers have up to about 10 tokens."""
+"""With a smaller `max_tokens`, adapters are not asked. Their right answers have up to about 10 tokens."""
 
 
 def settled(
@@ -428,8 +428,8 @@ def settled(
         once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
-        The options, and the questions for the adapters (`engines.learnt`). Without questions, the base model
-        answers, and revises only if revisions, checks or a critic are requested.
+        The options, and the prompt in the wordings of the adapters' training (`engines.learnt`). Without
+        wordings, the base model answers, and revises only if revisions, checks or a critic are requested.
     """
     drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
@@ -537,12 +537,12 @@ OF_TEXTS = {
     "additionalProperties": {"type": "string"},
     "minProperties": 1,
 }
-"""The schema of JSON that may contain words: an array or an object of strings."""
+"""The schema if the answer must be JSON that contains given words: an array or object of strings."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
 
 
 def check_plain(plan: Plan) -> None:
-    """Raise if an engine would drop an image, a name or a tool call in the prompt."""
+    """Raise if an engine would drop an image, a message's name or a tool call in the prompt."""
     messages = base_messages(plan.asked, plan.options.system)
     for info in filter(None, (plan.info, plan.critic)):
         if not info.any_message:

@@ -277,7 +277,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text replaces a demanded call, or looks like an earlier call's arguments."""
+    """Return whether a text stands where a call is demanded or, after earlier calls, looks like arguments."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -289,8 +289,8 @@ def _bare(name: str) -> str:
 def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
     """Return the calls of the last reply, with the wrong calls replaced by `new` calls.
 
-    Calls in `new` that repeat a right call are left out. If `new` has the same tools in the same order, calls
-    are replaced by position.
+    Calls in `new` that repeat a right call are left out. If `new` calls the tools of the last reply in the
+    same order, each wrong call is replaced by the new call at its position.
     """
     last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
     judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)

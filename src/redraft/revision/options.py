@@ -188,7 +188,7 @@ _PLACES = "pairs of a place and a wish: [('40 dollars', 'in euros')], or one wis
 
 
 def is_place(value: Any) -> bool:
-    """Return whether a value is a wish, or a pair of a place (text, positions, JSON pointer) and a wish."""
+    """Return whether a value is a wish (a change), or a place (text, positions, JSON pointer) and a wish."""
     pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else ("-", value)
     if isinstance(pair[0], list | tuple):
         return len(pair[0]) == 2 and all(type(each) is int for each in pair[0]) and is_place(pair[1])
@@ -232,7 +232,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what="a price: Price(prompt=0.5, completion=1.5), a dictionary with these names, or '0.5,1.5'",
     )
     gold: str = option(
-        "a right answer for the critic, if the wording has `{gold}`; the writer never sees it", default=""
+        "a right answer for the critic, whose template needs `{gold}`; the writer never sees it", default=""
     )
     given: str = option("a first answer to criticise and revise, in place of the model's", default="")
     places: Annotated[Sequence[str | tuple[Place, str]] | None, _items(is_place)] = option(
@@ -284,7 +284,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         what="True, False or a TracerProvider",
     )
     resume: Annotated[Chain | None, PlainValidator(_or_none(lambda v: isinstance(v, Chain)))] = option(
-        "a cut chain of the same prompt to continue; its complete steps are kept",
+        "continue a cut chain of the same prompt; the chain's complete steps are kept",
         what="a chain that was cut: resume=error.chain",
     )
     output: Annotated[
@@ -320,14 +320,14 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether the judge may have to choose a draft or run a check. Check objects always may ask it."""
+        """Whether the judge may have to choose a draft or run a check. Check objects are taken to ask it."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
 
     @property
     def unpriced(self) -> tuple[str, str] | None:
-        """The role and name of a model without a price if the budget limits money, or None.
+        """If the budget limits money, the role and name of the first model without a price, otherwise None.
 
         References to servers are skipped, because the price is unknown until the engine is open.
         """
@@ -459,10 +459,10 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         yield f"gold was given, but mode {options.mode!r} has no critic to see it.", "Use mode 'prompted'."
     if options.gold and not wording.shows_gold:
         hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
-        yield f"gold was given, but the wording {wording.name!r} does not show it to the critic.", hint
+        yield f"gold was given, but the prompts {wording.name!r} do not show it to the critic.", hint
     if options.accept_score is not None and not wording.scores:
         hint = "Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md)."
-        yield f"accept_score was given, but the wording {wording.name!r} asks for no score.", hint
+        yield f"accept_score was given, but the prompts {wording.name!r} ask for no score.", hint
 
 
 def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:

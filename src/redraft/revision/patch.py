@@ -86,7 +86,7 @@ class Edit:
 
 
 def faults_of(result: CheckResult, step: Step, before: str) -> list[tuple[int, int]]:
-    """Return the character ranges of faults in the step's patch. Leave out texts that `before` has too."""
+    """Return the character ranges of faults in the step's patch. Leave out faulty words found in `before`."""
     spans = [json_reading.characters_of(step.answer, each) for each in result.places * (not result.passed)]
     own = [json_reading.characters_of(step.answer, each) for each in step.patch]
     mine = [span for span in spans if span and any(each and _touch(span, each) for each in own)]
@@ -150,7 +150,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
-    """Return edits for wrong, missing or surplus JSON values at `pointers`. Keep the types at `kept`."""
+    """Return edits for wrong, missing or surplus JSON values at `pointers`. At `kept`, the types stay."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
@@ -324,7 +324,7 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, int]:
-    """Widen a word to its hyphenated compound and enclosing marks. If `narrow`, keep only a lone number."""
+    """Widen a word to its compound and enclosing marks. If `narrow`, cut "14 May" down to its only number."""
     if answer[begin:end].isalpha():
         left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
         right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)

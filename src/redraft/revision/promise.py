@@ -118,7 +118,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """The options for one answer per prompt if a promise with `drift: one` is broken, otherwise {}."""
+        """If a promise with `drift: one` is broken, the options for one answer per prompt, otherwise {}."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}

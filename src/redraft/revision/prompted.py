@@ -345,8 +345,8 @@ def _by_person(state: State) -> ops.Loop[Stop]:
 def _to_mend(state: State, base: Step, step: Step) -> ops.Loop[tuple[Sequence[Place], str]]:
     """Return the places to rewrite in `step`, and the faults there. `step` is `base`, edited for a person.
 
-    Faults that `base` has too may stay. A failed check without places counts if its score is 0, or if `base`
-    passes it or has a lower score.
+    Faults that `base` has too may stay. A check that fails without naming places counts in three cases: the
+    score of `step` is 0, the score of `base` is lower, or `base` passes the check.
     """
     places = {each: list[Place](patch.faults_of(each, step, base.answer)) for each in step.checks}
     if failed := [each for each in step.checks if not (each.passed or each.places)]:
@@ -491,7 +491,7 @@ def _decided(
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
-    """Return messages: the prompt, the steps that `context` shows since the last fresh draft, a request."""
+    """Return messages: the prompt, all steps since a fresh draft or the last (see `context`), the request."""
     steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
     shown = [step for step in steps[afresh:] if not step.echo] or steps

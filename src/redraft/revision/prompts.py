@@ -198,7 +198,7 @@ def wording_of(value: Any) -> Wording:
         if key not in PLACES:
             raise UsageError(f"there is no template {key!r:.40}.", hint="Templates: criticise, revise")
     if not value:
-        raise UsageError("a wording needs a template: criticise, revise, or both.", hint=_EXAMPLE)
+        raise UsageError("the option prompts has no template.", hint=f"Give criticise or revise. {_EXAMPLE}")
     return replace(DEFAULT, name="own", **value)
 
 

@@ -135,9 +135,11 @@ def _without_marks(answer: str, edit: Edit, new: str) -> str:
 
 
 def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
-    """Return each edit's new code: the function or class of the same name, or the only other statement.
+    """Return each edit's new code, or "" if the reply has none or several that fit.
 
-    Missing imports are put before the first new text. If that text is indented or "", return "" for all.
+    A function or class is replaced by the one of the same name. Other code is replaced by the reply's only
+    statement that defines and imports nothing. Missing imports are put before the first new text. If the
+    first new text is indented or "", return "" for all.
     """
     from redraft.checks.code import parts_of  # only patches of code need it
 
@@ -269,8 +271,8 @@ def pieces_of(
 ) -> dict[int, str]:
     """Return the numbered parts of a reply, or {} if a number is wrong or other text comes first.
 
-    A part is a line, a paragraph if the old part has several lines, or a list if `lists` is set. Other text
-    is dropped, except from parts whose number is in `free`. If not `whole`, the last part is dropped.
+    A part is a line, a paragraph if the old part has several lines, or a list if `lists` is set. Text after
+    that is dropped, unless the part's number is in `free`. If not `whole`, the last part is dropped.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)

@@ -53,10 +53,7 @@ class Conversation:
         self.turns = self._earlier.pop()
 
     def again(self) -> dict[str, Any]:
-        """Return the options with which `revise` continues the last chain.
-
-        A chain that was cut is completed. Any other chain gets another revision.
-        """
+        """Return options for `revise`: complete the last chain if it was cut, otherwise revise once more."""
         if not self.turns:
             raise UsageError("there is no answer to revise.", hint="Ask something first.")
         last = self.turns[-1]

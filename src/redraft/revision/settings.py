@@ -40,7 +40,8 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Replace the recipe's checks. redraft warns of checks that the recipe's promise does not cover.
+        checks: Replace the recipe's checks. A recipe may promise a share of right answers; redraft warns if
+            the promise does not cover these checks.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.

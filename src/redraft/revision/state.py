@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """The number of seeds used by the complete texts of the earlier attempt."""
+        """The number of seeds that were used for the complete texts of the chain to resume."""
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
         if self.exercises:  # adapters' texts use up no seed
@@ -268,14 +268,14 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the adapters' calculation for an exercise is right and leads to the last answer."""
+        """Whether the calculation in the adapters' feedback is right and leads to their last answer."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the best answer's index, or None. Adapters' answers must pass, unless `holds` is true."""
+        """Return the best answer's index, or None. Adapters' answers must pass checks or `holds`."""
         steps, options = self.steps, self.plan.options
         if self.plan.exercises and not self.holds:
             own = [step if step.passed else Step(answer="") for step in steps[: self.own]]

@@ -130,7 +130,7 @@ def in_text(
 
 
 def after_own_answer(state: State, index: int) -> Stop | None:
-    """Return why the chain ends when the model stops after an answer."""
+    """Return why the chain ends, or None if feedback must follow. The model stopped after answer `index`."""
     if index >= state.plan.max_revisions:
         return "max_revisions"
     return None if state.forced(index) else "ended"

@@ -165,8 +165,8 @@ class Exchange(Response):
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make the chains in turn. Yield events, each with the index of an answer.
 
-    If `max_tokens` or a full context ends a reply before the answer, or a model that should not revise writes
-    nothing, the answer is empty, as OpenAI's clients expect. Any other empty reply raises `EmptyReply`.
+    An answer is empty in two cases, as OpenAI's clients expect: `max_tokens` or a full context ended the
+    reply early, or the model should not revise and wrote nothing. Any other empty reply raises `EmptyReply`.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -211,7 +211,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Await `work`. If the client disconnects and `leave()` returns true, `work` has `GRACE` seconds to end.
+    """Await `work`. If the client disconnects, cancel `work` (if `leave()` is true, after `GRACE` s).
 
     Raises:
         ClientGone: The client disconnected first. The work has ended, or was cancelled.

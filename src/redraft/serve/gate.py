@@ -80,7 +80,7 @@ class Gate:
     async def drain(self, seconds: float, linger: float = 0.0) -> None:
         """Admit requests for `linger` more seconds, then wait up to `seconds` for the active requests.
 
-        `ending` is true from the beginning. Requests that are still active at the end are cancelled.
+        Set `self.ending` before anything else. At the end, cancel the requests that are still active.
         """
         self.ending = True
         cut = asyncio.ensure_future(self._cut.wait())

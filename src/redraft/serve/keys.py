@@ -141,7 +141,7 @@ class Keys:
         except UsageError as error:
             listed = {_digest(words[0]) for words in lines.values()}
             dropped = ", ".join(key.name for key in self.all if key.digest not in listed)
-            told = "%s Until the file is right, no new key or changed setting applies. Dropped keys: %s."
+            told = "%s Until the file is right, new keys and changed settings do not apply. Revoked keys: %s."
             _log.warning(told, error.message, dropped or "none")
             self.all = tuple(key for key in self.all if key.digest in listed)
             return

@@ -73,7 +73,7 @@ class LineFormatter(logging.Formatter):
         return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
-        """Return the indented traceback, because an error's message may have several lines."""
+        """Return the traceback, indented: a line of an error's message must not look like a log entry."""
         return indent(printable(super().formatException(ei)), "  ")
 
 

@@ -40,7 +40,7 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return the length of an answer's text at the last call, and the tokens generated since then."""
+        """Return the length of an answer's text at the last `take`, and the tokens generated since then."""
         taken, before = self._taken.get(index, (0, 0))
         tokens = self._answers[index][taken:] if index < len(self._answers) else []  # else it has not begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
@@ -90,7 +90,7 @@ def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[Revisio
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
     if not only_answer(options) or (engine.info.native and options.mode in ("auto", "native")):
-        message = f"the model {model!r:.100} revises or compares answers, which logprobs do not allow."
+        message = f"the model {model!r:.100} revises or compares answers, so it cannot return logprobs."
         message += ' Leave them out, or send "revision": {"max": 0, "drafts": 1, "mode": "prompted"}.'
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:

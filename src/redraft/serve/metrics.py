@@ -33,7 +33,7 @@ class Metrics(Collector):
         self._tokens = counter("tokens", "Tokens of all attempts", ["model", "kind", "key"])
         self._chains = counter("chains", "Chains, by the reason why they ended", ["model", "stop"])
         self._revisions = counter("revisions", "Revisions: answers after the first", ["model"])
-        self._covered = gauge("promise_answers", "Answers that the recipe's promise covers", ["model"])
+        self._covered = gauge("promise_answers", "Answers counted for the promised pass rate", ["model"])
         self._broken = gauge("promise_broken", "1 if fewer answers pass than the recipe promised", ["model"])
         about = "Duration of requests to models, from the first byte to the last"
         self._seconds = histogram("request_seconds", about, ["model"], buckets=_BOUNDS)

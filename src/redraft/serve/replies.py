@@ -33,7 +33,7 @@ from redraft.serve.requests import Accepted
 _log = logging.getLogger(__name__)
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
-"""OpenAI's `finish_reason` for each finish. Any other finish becomes `length`: the answer was cut."""
+"""OpenAI's `finish_reason` by redraft's `finish`. All others become `length`: the answer was cut."""
 
 DONE = b"data: [DONE]\n\n"
 BROKEN_OFF = "\n\n(This text broke off, and is written again.)"

@@ -195,7 +195,7 @@ class ModelRequest(Body):
 
     @abstractmethod
     def accept(self, models: Models, limits: ServerLimits) -> Accepted:
-        """Return the checked request. A large schema may take seconds, and would block the event loop.
+        """Return the checked request. Call this in a thread if a schema is large: that may take seconds.
 
         Raises:
             Refusal: A field is wrong, the model does not exist, or the model lacks a requested feature.
@@ -304,7 +304,8 @@ class RevisedRequest(ModelRequest):
             return self.options
         critic = models.named(name, "revision.critic")
         if critic.withheld:
-            raise invalid(f"the model {name!r} withholds answers, so it cannot criticise.", "revision.critic")
+            message = f"the model {name!r} withholds failing answers, so it cannot be a critic."
+            raise invalid(message, "revision.critic")
         return {**self.options, "critic": critic.options.model}
 
     def _with_tools(self, options: RevisionOptions, model: Model) -> RevisionOptions:
@@ -394,7 +395,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
         earlier = map(_untagged, self.messages) if model.think_tags else self.messages
         prompt = prompt_in([*earlier], "messages")
         if self.redraft and count > 1:
-            raise invalid("`redraft` asks for the chain of one answer, but n is above 1.", "redraft")
+            raise invalid("the field `redraft` needs n to be 1: a reply has only one chain.", "redraft")
         wanted = {"type": "text"} if self.response_format is None else self.response_format
         named = wanted.get("json_schema")
         inner = named if isinstance(named, dict) else {}
@@ -419,9 +420,9 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
 
 def by_messages(options: RevisionOptions) -> RevisionOptions:
-    """Switch the mode from `auto` to `prompted` if a model that accepts messages should not revise.
+    """Replace the mode `auto` by `prompted` if the model accepts messages and nothing is checked or revised.
 
-    Stop strings, tools and log-probabilities are unsupported in the mode `native`.
+    `auto` may choose the mode `native`, which does not support stop strings, tools and log-probabilities.
     """
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
@@ -472,7 +473,7 @@ def chain_options(
         message = f"revision.budget.usd needs a price, but {of}the model {model.name!r} has none here."
         raise invalid(f"{message} Use revision.budget.tokens.", "revision.budget.usd")
     if model.withheld and (wrong := [name for name in ("tools", "stop") if asked.get(name)]):
-        message = f"the model {model.name!r} withholds answers, so it does not accept {wrong[0]}."
+        message = f"the model {model.name!r} withholds failing answers, so it does not accept {wrong[0]}."
         raise invalid(message, wrong[0], code="unsupported")
     try:
         return check_options(found)

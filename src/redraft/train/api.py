@@ -68,7 +68,7 @@ class TrainResult:
 
 
 def train_sft(recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any) -> TrainResult:
-    """Train a model to answer, and to criticise and revise answers, like `redraft train sft`.
+    """Train a model to answer, and to criticise and revise answers, as `redraft train sft` does.
 
     The same call, or the command with the same settings, resumes a stopped run.
 
@@ -89,12 +89,12 @@ def train_sft(recipe: str | Path | None = None, *, on_event: OnEvent = None, **s
 def train_reward(
     recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any
 ) -> TrainResult:
-    """Train a reward model on pairs of answers, like `redraft train reward`. Arguments: see `train_sft`."""
+    """Train a reward model on answer pairs, as `redraft train reward` does. Arguments: see `train_sft`."""
     return _from_python(RewardOptions, recipe, on_event, settings)
 
 
 def train_ppo(recipe: str | Path | None = None, *, on_event: OnEvent = None, **settings: Any) -> TrainResult:
-    """Train a model to reach higher rewards, like `redraft train ppo`. Arguments: see `train_sft`."""
+    """Train a model to reach higher rewards, as `redraft train ppo` does. Arguments: see `train_sft`."""
     return _from_python(PpoOptions, recipe, on_event, settings)
 
 
@@ -104,7 +104,7 @@ def _from_python(
     plain = {name: _plain(value) for name, value in given.items()}
     own = settings_of(options, str(recipe) if recipe else None, lambda: plain)
     if own.preview is not None or own.estimate:
-        why = "preview and estimate work only on the command line."
+        why = "the settings preview and estimate work only on the command line."
         raise UsageError(why, hint=f"redraft train {own.verb}")
 
     def tell(line: str) -> None:

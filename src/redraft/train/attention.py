@@ -41,8 +41,8 @@ def segments(position_ids: Tensor) -> dict[str, Any]:
     """Return where the examples of a packed row begin and end, as arguments of transformers' attention.
 
     An example begins where `position_ids`, [1, tokens], restart. `cu_seq_lens_q` contains the start of each
-    example and the end of the last example, int32 [examples + 1]. `max_length_q` is the greatest length. The
-    arguments with `k` are the same. Call this once per batch, because the call waits for the GPU.
+    example and the end of the last example, int32 [examples + 1]. `max_length_q` is the greatest length.
+    `cu_seq_lens_k` and `max_length_k` repeat these. Call once per batch, because the call waits for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -95,7 +95,7 @@ def attend(
         position_ids: [1, tokens]. Used only without `cu_seq_lens_q`.
         cu_seq_lens_q: See `segments`.
         max_length_q: See `segments`.
-        branches: For a tree (`rl.policy`): the length of each branch, and the indices of preceding branches.
+        branches: Each branch of a `Tree` (`rl.policy`): its length, and the indices of the branches above it.
 
     Returns:
         The output, [batch, tokens, heads, value width], and None in place of attention weights.

@@ -235,9 +235,9 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
 
 
 def prune(output: Path, limit: int | None) -> None:
-    """Delete partly saved checkpoints. With `limit`, keep only the `limit` newest complete checkpoints.
+    """Delete folders of unfinished saves. With `limit`, keep only the `limit` newest complete checkpoints.
 
-    A checkpoint without `complete.json` is kept, because another trainer may have saved the checkpoint.
+    Other checkpoints without `complete.json` are kept, because another trainer may have saved them.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)

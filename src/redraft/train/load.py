@@ -297,10 +297,10 @@ def add_adapter(
 
 
 def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
-    """Copy the weights of the adapter in `adapter` into `added`, whose rank may be larger.
+    """Copy the adapter in the file or folder `adapter` into `added`, whose rank may be larger.
 
     Additional rows of `lora_A` stay random. The matching columns of `lora_B` are 0, so the additional rows
-    have no effect before training. An adapter with alpha 0 is not scaled.
+    have no effect before training. If the alpha of `adapter` is 0, the scale is 1.
     """
     if adapter.is_dir():
         saved = read_config(adapter)

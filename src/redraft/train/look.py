@@ -5,7 +5,7 @@ is missing, a prompt with loss, or a control token that was tokenised as text. A
 
 An estimate runs two steps in a temporary folder, with at most two batches each, and extrapolates. Speed is
 measured in the second step, because the first step also allocates and compiles. The second step reaches a
-run's peak memory, because the optimizer has states by then. With rollouts, a rollout batch is written first.
+run's peak memory, because the optimizer has states by then. In PPO, the model first writes a rollout batch.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def preview(own: RunOptions, model: str, cache: Path, *, show: Say, say: Say) ->
 
 
 def shown(example: Stored, tokenizer: Any) -> str:
-    """Return the text of an example, with ⟦ and ⟧ around marked tokens."""
+    """Return an example as text, with ⟦ and ⟧ around the tokens that `example.trained` selects."""
     pieces = _pieces(example, tokenizer)
     return "".join(f"{OPEN}{piece}{CLOSE}" if marked else piece for marked, piece in pieces)
 
@@ -65,7 +65,7 @@ def _pieces(example: Stored, tokenizer: Any) -> Iterator[tuple[bool, str]]:
     before = tokenizer.encode("a", add_special_tokens=False)[-1:]
 
     def decoded(ids: list[int]) -> str:
-        """Decode `ids` after a letter, because SentencePiece drops the space of a first token."""
+        """Decode `ids` with a letter in front, because SentencePiece drops the space of a first token."""
         text: str = tokenizer.decode([*before, *ids], clean_up_tokenization_spaces=False)
         return visible(text.removeprefix(tokenizer.decode(before)))
 

@@ -90,7 +90,7 @@ class Log:
             self._progress.update()
 
     def write(self, step: int, steps: int, numbers: Mapping[str, Any]) -> None:
-        """Write the metrics of a step or an evaluation. Metrics without a loss are ignored."""
+        """Write the metrics of a step or an evaluation. Without `loss` or `eval_loss`, write nothing."""
         if self._file and {"loss", "eval_loss"} & numbers.keys():
             # JSON has no infinity, which is the norm of the first gradients with fp16.
             finite = {name: each if isfinite(each) else None for name, each in numbers.items()}
@@ -412,7 +412,7 @@ class Loop:
         self.log.write(self.state.global_step, self.steps, logs)
 
     def evaluate(self) -> float:
-        """Return the mean loss per trained token or pair of the evaluation data; infinity without the data.
+        """Return the mean loss on the evaluation data, per trained token or per pair (infinity without data).
 
         The mean is over all processes. If the model's output has `sums`, their means are logged too.
         """

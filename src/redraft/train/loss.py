@@ -70,7 +70,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return the signature of a `forward` that replaces `whole`. Libraries look for `position_ids` there."""
+    """Return a signature for the replacement of `whole`. Libraries look for `position_ids` in signatures."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),

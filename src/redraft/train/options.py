@@ -253,7 +253,7 @@ class PpoOptions(RunOptions):
     )
     algorithm: Literal["ppo", "rloo", "grpo"] = option("how to estimate advantages", ALGORITHM, default="ppo")
     reward: Texts = option(
-        "judge answers by a check, reward:MODEL or python:module.function; for a weighted sum: A 2*B",
+        "how to judge answers: CHECK, reward:MODEL or python:module.function; a weighted sum: A 2*B",
         JUDGING,
         default=(),
     )
@@ -283,12 +283,12 @@ class PpoOptions(RunOptions):
     target: float | None = option(
         "target KL of an answer, in nats; without it, the KL coefficient stays the same", ALGORITHM, gt=0
     )
-    horizon: int = option("answers over which the KL coefficient adapts", ALGORITHM, default=10_000, ge=1)
+    horizon: int = option(
+        "answers in which the KL coefficient changes by about 20 % at most", ALGORITHM, default=10_000, ge=1
+    )
     gamma: float = option("discount factor of later rewards", ALGORITHM, default=1.0, ge=0, le=1)
     lam: float = option("lambda of generalised advantage estimation", ALGORITHM, default=0.95, ge=0, le=1)
-    cliprange: float = option(
-        "clip the ratio of probabilities to 1 plus or minus this", ALGORITHM, default=0.2, gt=0
-    )
+    cliprange: float = option("clip probability ratios to 1 plus or minus this", ALGORITHM, default=0.2, gt=0)
     importance_sampling_clip_max: float = option(
         "limit of a token's importance weight, P(trainer) / P(sampler); 0: no weights",
         ALGORITHM,

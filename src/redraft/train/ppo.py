@@ -55,7 +55,7 @@ BETA = (1e-8, 1e8)  # bounds of β, because multiplication cannot change 0 or in
 
 @dataclass(frozen=True)
 class RolloutPrompt:
-    """A prompt to train on, as a record without answers and as tokens."""
+    """A prompt to train on: a record without answers, and the tokens of the prompt."""
 
     record: Chain
     tokens: Tokens
@@ -299,7 +299,7 @@ class Experience:
         self._begins = True  # whether no rollout batch is complete yet
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint, such as β."""
+        """Return β and further state, to save in a checkpoint."""
         return {"beta": self.beta, "kl_coef": self._policy.kl_coef, "begins": self._begins}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -229,14 +229,14 @@ class Encodes(Protocol):
         """A hash of all settings that determine a record's examples. The hash does not include the code."""
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return the chains in a record that should become examples."""
+        """Return the record's chains that should become examples."""
 
     def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
         """Return the examples of a chain, or the reason why the chain has no example."""
 
 
 Encoded = list[tuple[str, tuple[str, str], tuple[Example, ...] | Skipped]]
-"""A tuple for each chain: id, (data set or file, licence), and examples or why the chain has no example."""
+"""For each chain: id, (data set or file, licence), and the examples or the reason why there are none."""
 
 
 def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> Encoded:

@@ -205,11 +205,11 @@ class Measured:
         share = f"accuracy {right.value:.1%} ({right.low:.1%} to {right.high:.1%})"
         span = f"{length.value:.2f} ({length.low:.2f} to {length.high:.2f})"
         preferred, chosen = self.prefers_longer.value, self.longer_is_chosen.value
-        longer = f"the reward prefers the longer answer in {preferred:.1%} of pairs, the data in {chosen:.1%}"
+        longer = f"longer answers get more reward in {preferred:.1%} of pairs, and are chosen in {chosen:.1%}"
         lines = [f"{counted(self.pairs, 'pair')}: {share}, loss {self.loss:.3f} (chance: 0.693)"]
         if self.pairs >= FEW:
             lines.append(f"calibration, on average: {said} · mean difference {self.miscalibration:.1%}")
-            lines.append(f"length: its correlation with the reward is {span}; {longer}")
+            lines.append(f"differences in length and in reward: correlation {span}; {longer}")
         if self.accuracy.high < CHANCE:
             swapped = "chosen and rejected may be swapped in --data_path or in --eval_data_path"
             lines.append(f"the reward prefers the rejected answers: {swapped}.")

@@ -302,7 +302,7 @@ class Ready:
 
     @property
     def replaces(self) -> bool:
-        """Whether an output without a usable checkpoint is replaced. False with `--overwrite_output_dir`."""
+        """Whether, without `--overwrite_output_dir`, the run repeats a run that left no usable checkpoint."""
         if self.checkpoint or self.own.overwrite_output_dir:
             return False
         output = self.loop.folder

@@ -279,7 +279,7 @@ class Trained:
             raise unreadable(folder, error) from error
 
     def check_way(self, folder: Path) -> None:
-        """Raise `ModelError` unless the checkpoint and this run both use FSDP, or both do not."""
+        """Raise `ModelError` if either only the checkpoint or only this run uses FSDP."""
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob("pytorch_model_fsdp*"))]
         if ours != theirs:

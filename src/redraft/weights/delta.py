@@ -304,7 +304,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{name} {ours:,} → {theirs:,}" for name, (ours, theirs) in rows.items())
-        message = f"{delta.path} fits no convention for added tokens: embeddings grow differently ({found})."
+        message = f"{delta.path} fits no convention for added tokens: embeddings grow unequally ({found})."
         raise ModelError(message, hint="Check that base and delta belong together.")
     if not added:
         if asked not in (None, "none"):

@@ -80,7 +80,7 @@ class TensorInfo:
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:
-        """Return the description with `dtype`. Without `dtype` or floats, return it unchanged."""
+        """Return a copy with `dtype`, or `self` if `dtype` is None or `self.dtype` is not in `FLOATS`."""
         return replace(self, dtype=dtype) if dtype and self.dtype in FLOATS else self
 
 

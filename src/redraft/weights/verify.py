@@ -2,8 +2,8 @@
 
 An input is sound if all files are complete, index and headers agree, no value is NaN or infinite, and
 checksums match the manifest, if there is a manifest. The values of GGUF files are not read: redraft checks
-values while writing, and llama.cpp with `--check-tensors`. The conversions check whether tensors, tokenizer,
-configuration and base fit together. A change to both a file and the manifest goes unnoticed.
+them while writing, and llama.cpp checks them with `--check-tensors`. The conversions check whether tensors,
+tokenizer, configuration and base fit together. A change to both a file and the manifest goes unnoticed.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class TestDialogues:
             (
                 dialogue("a", "b"),
                 dialogue("c", "b"),
-                "chosen and the other dialogue should be equal up to an",
+                "chosen should first differ from the other dialogue in an",
             ),
             (3, dialogue("a"), "chosen should be a text (found 3)"),
             (["a" * 60], "b", "chosen.0 should be an object (found '" + "a" * 59 + "…')."),

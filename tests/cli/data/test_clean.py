@@ -49,7 +49,7 @@ def test_the_usual_rules(shared: Path, tmp_path: Path) -> None:
     assert result.stderr == (
         "redraft: 5 kept, 1 dropped\n  short          1\n"
         "redraft: HTML is left in 2 records.\n"
-        "  It is kept if a question asks for it, or an answer has markdown, code or odd tags.\n"
+        "  HTML is kept if a question asks for it, or an answer has markdown, code or odd tags.\n"
     )
     page = Chain.from_json(result.stdout.splitlines()[1])
     assert (page.prompt.instruction, page.answer) == ("Is a < b?", "```\nif a < b:\n    x\n```")

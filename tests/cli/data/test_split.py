@@ -29,7 +29,7 @@ def test_what_is_too_long_stays_whole_and_what_is_broken_goes_aside(
 ) -> None:
     out, side = tmp_path / "out.jsonl", tmp_path / "side.jsonl"
     args = (talks, "--tokenizer", words, "--limit", 64, "--format", "chat", "-j", 1, "-o", out)
-    assert "split: 1; pieces over 64 tokens: 1" in redraft("data", "split", *args, "--dropped", side).stderr
+    assert "split: 1; records over 64 tokens: 1" in redraft("data", "split", *args, "--dropped", side).stderr
     assert [each["id"] for each in lines(out)] == ["talks/t0#1", "talks/t0#2", "talks/t1"]
     (broken,) = map(json.loads, side.read_text().splitlines())
     assert (broken["rule"], broken["where"]) == ("unreadable", f"{talks}:2")

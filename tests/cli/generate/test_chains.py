@@ -214,8 +214,8 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
     ("flags", "said", "hint"),
     [
         (["--verify", "number", "--gold"], "--verify and --gold were given", "Add --no-gold"),
-        (["--gold", "--prompts", "task"], "the wording 'task' does not show it", "teacher"),
-        (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),
+        (["--gold", "--prompts", "task"], "the prompts 'task' do not show it", "teacher"),
+        (["--accept-score", "8", "--prompts", "task"], "the prompts 'task' ask for no score", "teacher"),
         (["--accept-score", "9", "--verify", "number"], "and --accept-score were given", "Leave out"),
         (["--recipe", "self_instruct"], "there is no recipe 'self_instruct'", "one of: checked_code"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),

@@ -204,7 +204,7 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(here: Path) -> None:
     assert "out was made differently: seed was 42 and is 1" in other.stderr
     assert "resumes from" not in other.stderr
     assert "to another folder with --output_dir" in other.stderr
-    assert "  Run it as before to resume" in other.stderr
+    assert "  Repeat the earlier command to resume" in other.stderr
     assert "-o," not in other.stderr
     fresh = train(*USUAL.split(), "--seed", "1", "--overwrite_output_dir")
     assert fresh.exit_code == 0

@@ -209,7 +209,7 @@ def test_that_remembers_otherwise(tmp_path: Path) -> None:
     tokenizer().save_pretrained(tmp_path)
     error = refused(tmp_path)
     assert error.message.startswith("MambaForCausalLM is not supported: ")
-    assert error.hint == "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
+    assert error.hint == "Convert it for llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
 
 
 def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytes
     assert [step.steered for step in chain.steps] == [(), ()]
     assert grammars(server) == [{"grammar"}, set(), set()]
     (record,) = caplog.records
-    assert "cannot be steered by checks: Failed to initialize samplers" in record.getMessage()
+    assert "only test its answers: Failed to initialize samplers" in record.getMessage()
 
 
 def test_an_error_in_the_stream_is_a_refusal_too(server: FakeServer) -> None:

@@ -102,7 +102,7 @@ def test_what_is_not_at_equal_tokens_is_marked(tmp_path: Path) -> None:
     write(tmp_path, "revise-2", 600, shares(30))
     assert verdict(versus(curves_in(tmp_path))) == (
         "Undecided: no other way can be compared at equal tokens. "
-        "Revising adds 55.0 points (40.0 to 70.0) to one answer, for 500 tokens more a prompt."
+        "Revising gains 55.0 points (40.0 to 70.0) over one answer, for 500 tokens more a prompt."
     )
 
 

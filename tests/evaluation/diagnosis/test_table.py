@@ -121,7 +121,7 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     assert pairs == [("revise", "best-of"), ("alone", "plain"), ("alone", "vote")]
     [part, *_] = parts_of(table)
     assert part.claim.startswith("No way has more right answers than revise with 1 revision or revise alone ")
-    assert "m, t: in 40 of 40 prompts, the model revised without feedback, so" in str(table)
+    assert "m, t: in 40 of 40 prompts, the model saw no check's feedback, so" in str(table)
 
 
 def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(tmp_path: Path) -> None:
@@ -132,15 +132,15 @@ def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(t
         file.write_text(file.read_text().replace('"meta":{', f'"meta":{{"answered_by":"{by}",'))
     table = table_of(folder)
     assert "revise minus one answer of the base model " in str(table)
-    assert " to one answer of the base model, for 100 tokens more" in "".join(sentences(table))
-    assert "m, t: in 40 of 40 prompts, the base model gave one answer, and an" in str(table)
+    assert " over one answer of the base model, for 100 tokens more" in "".join(sentences(table))
+    assert "m, t: in 40 of 40 prompts, the base model wrote `one`, an adapter" in str(table)
     assert "revise minus blind retry" not in str(table)
     drawn = {name: len(points) for name, points in series(table.cells[0]).items()}
     assert drawn == {"one answer of the base model": 1, "best of N": 2, "blind retry": 1, "revise": 1}
     file = folder / "runs" / "m" / "t" / "seed-0" / "blind-2.jsonl"
     file.write_text(file.read_text().replace("the base model", "its own draft", 10))
     [said] = sentences(table_of(folder))
-    assert said.endswith(" Controls leave out 30 prompts that another model answered.")
+    assert said.endswith(" leave out 30 prompts where only one of the two ways used an adapter.")
     (folder / "runs" / "m" / "t" / "seed-0" / "best-of-3.jsonl").unlink()
     assert " 200 tokens against 150 tokens; " in str(table_of(folder)), "as in the chart"
     for way in ("revise-2", "shuffled-2"):

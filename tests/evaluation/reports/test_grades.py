@@ -78,7 +78,7 @@ def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) 
     [gain] = found.differences
     assert (len(gain.better), len(gain.worse), gain.moved) == (18, 0, (9, 0))
     assert gain.p == pytest.approx(2 / 2**9)
-    assert "p 0.0039 exact sign test, of 9 better and 0 worse over all turns" in lines(found)
+    assert "p 0.0039 exact sign test on each question's sum: 9 better and 0 worse" in lines(found)
 
 
 def test_a_question_that_gains_in_a_turn_what_it_loses_in_the_other_is_neither_better_nor_worse(

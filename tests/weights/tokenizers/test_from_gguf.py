@@ -219,7 +219,7 @@ def test_the_template_is_written_as_it_is(metadata: Metadata, tmp_path: Path) ->
         ({"model": "t5"}, "of the kind 't5'"), ({"model": None}, "has no model"),
         ({"pre": "kimi-k2"}, "pre-tokenizer 'kimi-k2'"), ({"pre": None}, "pre-tokenizer None"),
         ({"tokens": None}, "has no tokens"), ({"tokens": []}, "has no tokens"),
-        ({"tokens": [1, 2]}, "has 1 among its tokens"), ({"tokens": ["a"]}, "1 tokens but 720 token types"),
+        ({"tokens": [1, 2]}, "among its tokens: 1"), ({"tokens": ["a"]}, "1 tokens but 720 token types"),
         ({"tokens": ["a"] * 720}, "the token 'a' twice, with the ids 0 and 1"),
         ({"token_type": ["a"]}, "among its token_type"), ({"merges": None}, "has no merges"),
         ({"merges": ["a"]}, "the merge 'a', which"), ({"merges": ["a b c"]}, "the merge 'a b c', which"),

@@ -231,7 +231,7 @@ def chosen_rejected(fields: Fields) -> Chain:
     same = _shared([turn for turn, _ in ours], [turn for turn, _ in theirs])
     for name, turns in (("chosen", ours), ("rejected", theirs)):
         if turns[same][0]["role"] != "assistant":
-            fields.fail(name, "and the other dialogue should be equal up to an assistant's turn")
+            fields.fail(name, "should first differ from the other dialogue in an assistant's turn")
     prompt = asked([turn for turn, _ in ours[:same]])
     return preferred(prompt, rejected[theirs[same][1] :].strip(), chosen[ours[same][1] :].strip())
 

@@ -97,7 +97,7 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Yield the undecoded records of a file.
 
-    With `damaged`, an error after the first record is not raised. Instead, a last record has it as `damage`.
+    With `damaged`, an error after the first record is not raised: a final record has the error as `damage`.
     """
     stem, number = stem_of(path), -1
     try:

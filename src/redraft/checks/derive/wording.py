@@ -51,7 +51,7 @@ _TEXTS = (
 
 
 def is_of_a_thing(sentence: Sentence, match: re.Match[str]) -> bool:
-    """Return whether a match is about things that the answer names, as in "countries that end with"."""
+    """Return whether a match is not about the answer: "end with" in "name countries that end with"."""
     before = sentence.before(match)
     clause = re.search(r"^(.*)\b(?:that|which)\s(?:[^.;,]{0,60}\sand\s)?(?:\w+\s)?$", before, re.I)
     return clause is not None and not re.search(_TEXTS, clause[1], re.I)
@@ -116,7 +116,7 @@ def wordings(sentence: Sentence) -> Found:
 
 
 def _phrases(sentence: Sentence, match: re.Match[str], check: str) -> list[str]:
-    """Return the phrases in a match. The group is `list` (quotations), `bare` (words) or `what` (a phrase).
+    """Return a match's phrases, from the group `list` (quotations), `bare` (words) or `what` (a phrase).
 
     Return nothing if a phrase is unusable, such as one character in `starts:` or `ends:`.
     """

@@ -61,7 +61,7 @@ class ChainRun(AnswerRun):
         return self.making.options(record)
 
     async def finish(self, chain: Chain, record: Chain) -> Chain:
-        """Clean up a chain, and record leaks and refusals in `meta`."""
+        """Clean up a chain. Record in `meta` which texts quote the gold answer, and which are refusals."""
         return self.making.finished(chain, record)
 
     def end(self) -> None:

@@ -15,7 +15,7 @@ from redraft.chain.texts import is_refusal
 from redraft.data.texts import GOLD_LENGTH
 
 PART = 30
-"""Fewest characters of a quote from a longer text. In SelFee's chains, quotes this long are copied code."""
+"""Fewest characters of a quote from a longer text. In SelFee's chains, such quotes are copied code."""
 
 
 class Marked(NamedTuple):
@@ -26,7 +26,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback that quotes gold text missing in the judged answer, and later answers that copy it."""
+    """Yield feedback that quotes gold text not in the judged answer, and later answers that quote it too."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= GOLD_LENGTH)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()

@@ -76,7 +76,7 @@ class Guide:
 
     def _lose(self, error: str) -> None:
         self.lost = True
-        _warn("%s cannot be steered by checks: %.200s", self._name, error)
+        _warn("checks cannot steer %s, only test its answers: %.200s", self._name, error)
 
 
 def guided(logits: torch.Tensor, guides: Sequence[Guide | None]) -> torch.Tensor:
@@ -170,7 +170,7 @@ class Batch:
         size: Size of the tokenizer's vocabulary. Token ids from `size` on are never sampled.
         windows: Window length of each type of attention layer, in tokens; None for full attention.
         least: Minimum number of generated tokens in a sequence.
-        tempered: Whether log-probabilities are at each sequence's temperature (above 0) instead of at 1.
+        tempered: Whether log-probabilities use the sequence's temperature (which must not be 0) instead of 1.
     """
 
     def __init__(

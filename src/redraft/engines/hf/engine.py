@@ -43,7 +43,7 @@ class HfEngine(TokenizedEngine):
         native: Whether the model was trained on chains.
         ends: Tokens that end a text; None for the end tokens of the model and the tokenizer.
         least: Minimum number of generated tokens in a text.
-        tempered: Whether log-probabilities are at each text's temperature (above 0) instead of at 1.
+        tempered: Whether log-probabilities use the text's temperature (which must not be 0) instead of 1.
 
     Raises:
         UsageError: The model was trained for shorter contexts than `ctx`.

@@ -33,7 +33,7 @@ CLOSED: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments for transformers' loaders that forbid downloads and running code from the folder."""
 
 _ANOTHER = "Get the model again: weights and config.json do not belong together."
-_AS_GGUF = "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
+_AS_GGUF = "Convert it for llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
 SPECULATES_UP_TO = 4
 """Speculative decoding is on by default for at most this many streams. With eight streams, speculation slows
-down new texts, and hardly speeds up revisions that copy (benchmarks/RESULTS.md)."""
+down new texts, and hardly speeds up revisions that copy the draft (benchmarks/RESULTS.md)."""
 
 CALLS = (1, 4, 16)  # limits on the number of required calls; the model picks one. Fewer calls may be longer
 

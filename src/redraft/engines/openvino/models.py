@@ -2,7 +2,7 @@
 
 OpenVINO reads the architectures llama, qwen2 and qwen3. Q4_0, Q8_0 and F16 stay exact, but the offsets of
 Q4_1 and K-quants are rounded to whole steps. Of 128 tokens that the default model predicted, only 79 were the
-same as with exact weights. After a conversion to Q8_0, 107 were, at the same speed. So other formats become
+same as with exact weights, but 107 after a conversion to Q8_0, at the same speed. So inexact formats become
 Q8_0 in a cached copy. OpenVINO does not apply adapters to GGUF files, so they are merged into the copy.
 """
 

@@ -296,7 +296,7 @@ class RemoteEngine(Engine):
     def _without_forms(self, why: str) -> None:
         if self._grammar:
             words = self._server.clean(why)[:200].rstrip(" .")
-            _log.warning("%s cannot be steered by checks: %s.", self._server.host, words)
+            _log.warning("checks cannot steer %s, only test its answers: %s.", self._server.host, words)
         self._grammar, self._info = "", replace(self._info, forms=False, resumes=False)
 
     def _debug(self, what: str, record: wire.Body) -> None:

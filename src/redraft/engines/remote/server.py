@@ -268,7 +268,7 @@ class Server:
         return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a refused request to `path`. If the path is known to exist, give ""."""
+        """Return the error for a refused request to `path`, which is "" for a path that is known to exist."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""

@@ -85,7 +85,7 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a text that begins with a word. If needed, add a space, and a capital (except for links)."""
+        """Append a text that begins with a word. If needed, add a space, and capitalise all but links."""
         before, is_link = self.text, re.match(r"\S+(?:://|[.@])\w", text)
         if not is_link and (not before or before.endswith("\n") or self.is_whole):
             text = text[0].upper() + text[1:]
@@ -224,8 +224,8 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
     """Return the begin and end of the sentence, list item, line or table cell around a range, without marker.
 
-    With `led`, the segment begins after the first word of a line, because a model might end the answer in an
-    empty line.
+    With `led`, a segment at a line's start begins after the line's first word, because a model that continues
+    from an empty line might end the answer there.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)

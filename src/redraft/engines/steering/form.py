@@ -120,10 +120,10 @@ class Form:
         postscript: The start of a postscript, such as `P.S.`. The postscript is a separate line.
         limits: Bounds on the number of words, sentences or anything else.
         quoted: Whether the answer is in double quotation marks.
-        pattern: A regular expression for the whole answer, `^…$`, without other demands.
+        pattern: A regular expression for the whole answer, `^…$`. All other demands must be empty.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
-        gap: A gap to fill with another word or number, or to close. If no text fits, a sentence is written.
+        gap: A word or number to replace or remove. If nothing fits, the model completes the text freely.
     """
 
     without: frozenset[str] = frozenset()
@@ -157,7 +157,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """A form with only the forbidden characters, in upper and lower case if this form sets the case."""
+        """A form that only has `without`: in both cases if `case` is set, and with `"` if `quoted` is set."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 
@@ -167,9 +167,9 @@ class Form:
 
     @cached_property
     def further(self) -> tuple[Callable[[str], int], int, str]:
-        """The sentence counter, the least number of sentences, and a sample of a further sentence.
+        """The sentence counter, the least number of sentences, and a sample sentence to estimate lengths.
 
-        The sample is empty if only one sentence is demanded, no other limit has a maximum, or no sample fits.
+        The sample is empty if one sentence is enough, if no other count has a maximum, or if no sample fits.
         """
         highs = [(each.count, each.high) for each in self.limits if each.high is not None]
         for each in self.limits:
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return the room below the tightest limit after a text and its missing sentences; may be < 0."""
+        """Return what the tightest limit leaves after a text and samples of missing sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)
@@ -203,7 +203,7 @@ class Form:
         if layout.parts > MOST_PARTS or len(layout.slots) > MOST_PARTS:
             raise Conflict("the layout has too many parts for an answer")
         if self.pattern and (self != Form(pattern=self.pattern) or not pattern_of(self.pattern)):
-            raise Conflict("a regular expression must cover the whole answer, in syntax that grammars have")
+            raise Conflict("a pattern must be ^…$, expressible as a grammar, and the only demand")
         given = " ".join(filter(None, [*self.has, self.opening, self.closing, self.postscript, layout.text]))
         clashes = [char for char in self.characters.without if char in given]
         clashes += [each for each in self.lacks if pattern_for(each.strip()).search(given)]

@@ -29,9 +29,9 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 
 
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
-    """Return texts to replace a gap and the rest of the sentence, most probable first; empty if none fits.
+    """Return texts to replace `gap.old` and `gap.rest`, most probable first; empty if none fits.
 
-    For a word, return at most one text, perhaps `gap.closed`. `forbidden` returns None for allowed texts.
+    At most one text replaces a word; `gap.closed` removes it. `forbidden` returns None for allowed texts.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)

@@ -1,6 +1,6 @@
 r"""Grammars for forbidden characters, regular expressions and JSON.
 
-`writer` handles words, sentences and required phrases, because counting grammars make models break words.
+`writer` handles words, sentences and required phrases, because models break words if a grammar counts.
 """
 
 from __future__ import annotations

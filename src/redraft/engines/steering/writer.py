@@ -2,8 +2,8 @@
 
 The model samples freely. A text ends with a sentence or list item, before a limit is exceeded. A forbidden
 word is removed, and the word's first token is banned at that position. A required text is made likelier until
-the model writes the text. Missing texts are put into further sentences at the end, or into one sentence if no
-more fit. Nothing is forced letter by letter, so words stay whole. A grammar restricts the characters.
+the model writes the text. Each missing text gets a further sentence at the end, or they share one if there is
+no room for more. Nothing is forced letter by letter, so words stay whole. A grammar restricts the characters.
 
 Text that may still be removed is held back, so a steered text streams sentence by sentence.
 """
@@ -62,8 +62,8 @@ async def written(form: Form, sampling: Sampling, limit: Finish, source: Source)
     """Write and yield a text that follows `form`.
 
     The last delta counts all new tokens, including discarded tokens. The finish reason is `limit` if
-    `Sampling.max_tokens` ended the text within a sentence. If the reader is cancelled, the error contains a
-    delta with the text that was held back.
+    `Sampling.max_tokens` ended the text within a sentence. If the caller is cancelled, the `CancelledError`
+    contains a delta with the counts and the text that was held back.
     """
     deltas: Deltas = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())
@@ -337,10 +337,10 @@ class _Writer:
         return next((top for delta in found for top in delta.likeliest), ())
 
     async def _stretch(self, begin: int, mark: str, until: int, at_most: int) -> _Ended:
-        """Continue until the model ends the text, or up to a limit, `mark` or a forbidden text.
+        """Continue until the model ends the text, exceeds a limit, repeats itself or writes a forbidden text.
 
-        A required text is inserted where the required text's first token appears. After `until` tokens, the
-        text ends with the current sentence. With `mark`, the text ends after `at_most` tokens.
+        A required text is inserted where its first token appears. Also stop after a sentence once `until`
+        tokens are spent. If `mark` is given, also stop at `mark`, and once `at_most` tokens are spent.
         """
         draft, old = self.draft, len(self.draft)
         if self._is_over:
@@ -492,10 +492,10 @@ class _Writer:
         return False
 
     async def _closed(self, begin: int, least: float, closing: str = "", *, enough: bool = False) -> bool:
-        """End the text at the last place where an end (or `closing`) is likely, or else at the likeliest.
+        """End the text at the last place where the model is likely to stop (or to write `closing`).
 
-        Return whether there is an end that fits and is likelier than `least`. With `enough`, the text up to
-        the end must reach the form's lower limits.
+        If no place is likely, take the likeliest. Return False, and change nothing, if no place fits the form
+        and is likelier than `least`. With `enough`, the text before it must reach the form's lower limits.
         """
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, self._dot
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]
@@ -553,7 +553,7 @@ class _Writer:
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
         """Write a part that contains a word and is not in `said`. Each try begins with a different token.
 
-        `how` contains `mark` and `most` of `_free`. Return False if no try succeeds.
+        `how` gives the text that ends a part, and how many tokens it has. Return False if all tries fail.
         """
         begin = len(self.draft)
         for _ in range(TRIES):

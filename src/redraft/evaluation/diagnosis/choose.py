@@ -6,9 +6,9 @@ the leader changes. The runs end as soon as a strategy keeps up with all others,
 limit. The cheapest strategy that keeps up with all others is chosen. If there is none, the leader is chosen.
 
 A choice is false if `certain` was True, but another strategy is better by the margin or more. The probability
-of a false choice is at most 5 %, divided among all strategies except the best and those in `NEVER`. All
-bounds of the promise and of the gains also hold with 95 % confidence. Both guarantees are valid no matter
-how often the results are checked (`evaluation.evidence`).
+of a false choice is at most 5 %: 5 % / (n - 1) for each of the n strategies outside `NEVER`, except the best.
+Apart from that, all bounds on the gains over one answer and in the `Promise` hold together with 95 %
+confidence. Both guarantees are valid no matter how often the results are checked (`evaluation.evidence`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def blocks(items: int) -> Iterable[int]:
 
 
 def seen_in(tasks: Iterable[tuple[Path, Iterable[Strategy], Container[str] | None]]) -> Seen:
-    """Return results by strategy and item. Each task is (folder, strategies, ids to count; None: all)."""
+    """Return results by strategy and item. Each task is (folder, strategies, ids to count, None for all)."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
     for folder, way, asked in ((folder, way, asked) for folder, ways, asked in tasks for way in ways):
         made = results_in(sorted(folder.glob(f"seed-*/{way.name}.jsonl")), asked)
@@ -130,7 +130,7 @@ class Race:
 
     @cached_property
     def leader(self) -> Strategy:
-        """The usable strategy with the largest mean gain over `ONE`. At equal gains, the cheapest leads."""
+        """The usable strategy with the largest mean gain over one answer; at equal gains, the cheapest."""
         return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether some usable strategy is certainly not behind any other usable one by the margin or more."""
+        """Whether a strategy is certainly less than the margin behind each other one that may be chosen."""
         return bool(self._safe)
 
     @property
@@ -179,9 +179,8 @@ class Race:
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
         """Return the gain of `way` over a kind of strategy at equal cost; None if costs cannot be compared.
 
-        `way` is compared with a random choice between two strategies (of this kind, or `ONE`) that has the
-        same mean cost. The gain and the bounds are weighted means over the two strategies. All bounds hold
-        together with 95 % confidence.
+        `way` is compared with a random choice between two strategies of this kind (or `ONE`), one cheaper and
+        one dearer, with odds that make the mean costs equal. All bounds hold together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -203,7 +202,7 @@ class Race:
         return "equal" if max(-gain.low, gain.high) < self.margin and not self.judge else "open"
 
     def promise(self, way: Strategy) -> Promise:
-        """Return a strategy's mean costs, and bounds on its share of right answers, its gain and its harm."""
+        """Return a strategy's mean costs, and bounds on the rates that the fields of `Promise` explain."""
         scores, spent = [*self.scores[way].values()], self.spent(way)
         right = 0.0 if self.judge else least_mean(scores, self._error)
         took = spent.tokens, spent.seconds, spent.money
@@ -311,7 +310,7 @@ class Choice:
         more, worse = f"{gain} points more than with one answer", "of prompts wrong where one answer is right"
         if race.judge:
             said, kept = f"As {race.judge} judges: {said}", []
-            more = f"answers preferred to one answer {gain} points more often than the other way round"
+            more = f"better than the single answer {gain} points more often than worse"
             worse = "of prompts with worse answers"
         if race.chosen != ONE:
             kept += [more if promise.gain > 0 else "no certain gain over one answer", f"and {harm} {worse}"]

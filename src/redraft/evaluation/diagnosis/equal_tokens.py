@@ -188,18 +188,18 @@ class Curves:
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
-        """Return the point of a kind of strategy with the most answers per prompt."""
+        """Return the largest size of a kind of strategy: the point with the most answers per prompt."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
     def native(self) -> int:
-        """The number of items on which `revise` equals `alone`: the model revised without feedback."""
+        """The number of items where `revise` equals `alone`, because the model saw no check's feedback."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def trained(self) -> int:
-        """The number of items where the base model gave the single answer, but an adapter gave others."""
+        """The number of items where the base model gave the single answer, but an adapter another answer."""
         each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
         return sum(any(other.base < one.base for other in rest) for one, *rest in each)
 
@@ -209,7 +209,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by cost. The single answer is put first if it is cheaper and comparable."""
+        """Return a kind's points by cost. A comparable single answer comes first if it costs less."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
@@ -282,9 +282,9 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if they are unfinished.
 
-    The seed with the most strategies determines which strategies are compared. Left out are seeds that lack
-    one of these strategies, and items that a run lacks. Unless `parts`, runs with untried items are left out
-    too, because the tried items may be the easy ones.
+    The seed with the most strategies determines which strategies are compared. Seeds that lack one of these
+    strategies are left out, and so are items that a run lacks. Runs with untried items are left out too (but
+    kept with `parts`), because the tried items may be the easy ones.
     """
     made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):
@@ -389,14 +389,14 @@ def _apart(versus: Sequence[Versus]) -> str:
     for each in versus:
         if each.finding == "not comparable" and each.basis == "fewer":
             gain, more = points_of(each.decision.gain), amount(each.cost - each.at, each.by)
-            said += f" Revising adds {gain} to {each.other}, for {more} more a prompt."
+            said += f" Revising gains {gain} over {each.other}, for {more} more a prompt."
         elif each.finding == "not comparable":
             others.append(each)
     return said + f" Not comparable at equal {versus[0].by}: {_names(others)}." * bool(others)
 
 
 def named(kind: str) -> str:
-    """Return the name of a kind of strategy in tables."""
+    """Return the name that tables show for a kind of strategy."""
     return printable(NAMES.get(kind, kind))
 
 

@@ -43,9 +43,9 @@ Two ways are compared at the highest cost in {by} that both reach. If there is n
 Best of N and a vote draw more answers until they take as many new tokens as every other way, or until \
 --samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises without \
 being told what failed.
-One answer and a vote use only the checks' demands. Revising alone uses none, so its first answers \
-differ. The other ways use the guiding checks: those of --check or else the task's own, which also score. \
-Revising alone is compared only with one answer and votes.
+For one answer and a vote, the model only reads what the checks demand. For revise alone, it reads no \
+demands, so its first answers differ from those of the other ways. Only one answer and votes are compared \
+with it. The other ways use the guiding checks: those of --check or else the task's own, which also score.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not \
@@ -106,13 +106,13 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
         yield f"UNFINISHED, so these seeds or ways are not counted: {', '.join(curves.unfinished)}."
     if 2 * curves.native >= curves.items:
         where = f"in {curves.native:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the model revised without feedback, so `revise` equals `alone`."
+        yield f"{where}, the model saw no check's feedback, so `revise` equals `alone`."
     yield from cut_off(point.mean.cut for point in curves.points)
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, `one` is the base model's, others are an adapter's: gains may come from training."
+        yield f"{where}, the base model wrote `one`, an adapter other answers: gains may come from training."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
-        yield f"{name} scores, but the model knew its text. To hide the text, guide by another --check."
+        yield f"{name} scores, but it also told the model the wanted text. Guide by another --check."
     own, told = (
         {(f.parent, c.id, c.steps[0].criticism) for f in files for c in chains_of(f) if c.revisions}
         for files in (runs.glob(f"seed-*/{kind}-2.jsonl") for kind in ("revise", "shuffled"))
@@ -157,7 +157,7 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
 
 
 def _of_one_model(curves: Curves, *kinds: str) -> Curves:
-    """Leave out the items that the base model answered with some of these kinds of strategies but not all."""
+    """Keep the items where strategies of all `kinds` used one model: always the base model, or never."""
     answers = zip(*(point.spent for point in curves.points if point.way.kind in kinds), strict=True)
     same = [len({spent.base for spent in item}) == 1 for item in answers]
     points = (replace(each, spent=tuple(compress(each.spent, same)), base=False) for each in curves.points)
@@ -227,7 +227,7 @@ def _best(curves: Curves) -> str:
 
 
 def sentences(table: Table, *, best: bool = False) -> Iterator[str]:
-    """Yield a conclusion on each revising strategy of each model. If `best`, also name each model's best."""
+    """Yield conclusions on each model's revising strategies and, if `best`, on the best strategy."""
     for model in dict.fromkeys(each.model for each in table.cells):
         cells = [each for each in table.cells if each.model == model]
         for ours in REVISING:
@@ -235,7 +235,8 @@ def sentences(table: Table, *, best: bool = False) -> Iterator[str]:
             if rows := [row for row in table.comparisons if (row.model, row.task, row.ours) == wanted]:
                 said = _verdict(cells[0], rows)
                 if others := cells[0].items - min(row.decision.items for row in rows):
-                    said += f" Controls leave out {counted(others, 'prompt')} that another model answered."
+                    said += " Comparisons with blind retry and shuffled feedback leave out "
+                    said += f"{counted(others, 'prompt')} where only one of the two ways used an adapter."
                 yield f"{model}, {equal_tokens.named(ours)}: {said}"
         if best:
             yield f"{model}: {_best(cells[0])}"

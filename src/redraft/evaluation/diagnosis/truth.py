@@ -151,7 +151,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def leaked(files: Iterable[Path]) -> str:
-    """Return the name of a check that scores and told the model its text, such as `contains:rain`, or ""."""
+    """Return a scoring check that told the model the wanted text, by name: `contains:rain`. "" means none."""
     answered = ([*chains_of(file)] for file in files)
     for each in (each for made in answered if any(c.steps for c in made) for each in known(made).chains):
         for name in each.guided & each.scored:

@@ -63,7 +63,7 @@ class JudgeRun:
 
     @classmethod
     def of(cls, settings: Settings, answers: Iterable[Path], out: Path, *, named: bool) -> Self:
-        """Return the run of the settings. Unless the user `named` a judge, use the config file's, if any."""
+        """Return the run of the settings. If the user `named` no judge, the config file may name one."""
         model = settings.get("model") or "default"
         if not named:
             model = load_config().defaults.get("judge", model)

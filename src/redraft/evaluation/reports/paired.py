@@ -82,7 +82,7 @@ def sections(differences: Sequence[Paired], noun: str, *, as_percent: bool) -> I
         for name, ids in (("better", each.better), ("worse", each.worse)):
             lines.append(Line(f"  {name}", f"{len(ids):,}", "", listed(ids)))
         if each.better or each.worse:
-            of = f", of {each.moved[0]:,} better and {each.moved[1]:,} worse over all turns"
+            of = f" on each question's sum: {each.moved[0]:,} better and {each.moved[1]:,} worse"
             of *= each.moved != (len(each.better), len(each.worse))
             several = f"; {each.holm:.2g} corrected for {each.of} comparisons" * (each.of > 1)
             lines.append(Line("  p", f"{each.p:.2g}", "", f"exact sign test{of}{several}"))

@@ -2,8 +2,8 @@
 
 A model's probability of winning is a logistic function of the lead in strength. A tie is half a win for both.
 
-Source: Bradley and Terry, Biometrika 39 (1952), 324. The penalty is not in the source. It keeps strengths
-finite, even if a model always wins.
+Source: Bradley and Terry, Biometrika 39 (1952), 324. redraft adds a penalty on squared strengths, which keeps
+them finite even if a model always wins.
 """
 
 from __future__ import annotations

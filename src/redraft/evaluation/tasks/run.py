@@ -95,7 +95,7 @@ class EvalRun(ScoredRun):
         return replace(super()._job(), needs=f"A record should have {tasks.task_named(self.task).has}.")
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return a record's guiding checks as options: `guides` and the task's checks; {} unless `guided`."""
+        """Return guiding checks as options: those of `--check` and the task's own; {} unless `guided`."""
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:

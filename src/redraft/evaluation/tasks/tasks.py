@@ -183,7 +183,7 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return whether a step is an answer. Echoes, empty and `lost` texts are not: they fail every check."""
+    """Return False for an echo, an empty text, or a text that could not pass a check any more (`lost`)."""
     return not step.echo and not is_blank(step.answer) and step.finish != "lost"
 
 

@@ -43,7 +43,7 @@ from redraft.revision.words import Summary
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price"}
-"""Options that may differ when a run is resumed: speed, price, and the room for prompts."""
+"""Options that may differ when a run is resumed: speed, price, and the context length."""
 
 _ROLES: tuple[Role, ...] = get_args(Role)
 

@@ -114,7 +114,7 @@ class RunPlan:
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
         """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal next to the file.
 
-        A share has a separate file. A file in a store is copied to this machine.
+        A share has a separate file. A file with a URL, such as s3://…, is copied to this machine.
         """
         options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")

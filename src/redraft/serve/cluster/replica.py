@@ -42,7 +42,7 @@ class Fault(NamedTuple):
 
     @classmethod
     def of(cls, error: RedraftError) -> Fault:
-        """Pack an error, except for its chain."""
+        """Pack an error without its attribute `chain`."""
         return cls(type(error), {**vars(error), "chain": None})
 
     @property

@@ -1,9 +1,9 @@
-"""Make all shares of a job in Ray processes, and merge the outputs: `redraft answer … --ray`.
+"""Process all shares of a job in Ray processes, and merge the outputs: `redraft answer … --ray`.
 
-Ray decides where processes run, and notices lost processes. As with `--shard`, a share resumes from its
-output and journal if its process is lost. Ray Data is not used: its checkpoints guarantee only "at least
-once", and the outputs already record the finished items. Processes get and return JSON. Each share opens a
-model, files and a lock.
+A share (`--shard`) is a part of the job's items. Ray decides where processes run, and notices lost processes.
+If the process of a share is lost, another resumes the share from its output and journal. Ray Data is not
+used: its checkpoints guarantee only "at least once", and the outputs already record the finished items.
+Processes get and return JSON. For each share, the process opens a model, files and a lock.
 """
 
 from __future__ import annotations

@@ -90,10 +90,8 @@ class Logins:
         return self._cookie(token, LIFETIME, secure=secure)
 
     def key_of(self, cookies: str) -> Key | None:
-        """Return the key of a logged-in visitor, or None for other visitors.
-
-        Only digests are looked up, so the time taken reveals nothing about tokens.
-        """
+        """Return the key of a logged-in visitor, or None for other visitors."""
+        # Only digests are looked up, so the time taken reveals nothing about valid cookies.
         ends, key = self._open.get(digest_of(self._token(cookies)), (0.0, None))
         return self.keys.now(key) if key and time.monotonic() < ends else None
 

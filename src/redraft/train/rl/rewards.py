@@ -1,6 +1,6 @@
 """Judge answers by a reward, or by a weighted sum of rewards (docs/rlhf.md lists the kinds).
 
-A reward receives an answer as a record: the prompt, the answer as the best step, and further fields of the
+A reward receives an answer as a record: the prompt, the answer (the best step), and further fields of the
 data in `meta`. A Python function may instead take the answer's text, with or without the prompt.
 
 A reward that is not a finite number stops the run, because training on NaN would destroy the model.

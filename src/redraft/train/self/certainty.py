@@ -1,7 +1,7 @@
 """Find how certain a critic must be before an answer is revised.
 
 Certainty is the probability of a criticism's least likely token. When a small critic computes a wrong value,
-which would make a right answer wrong, the certainty is usually low. So if the certainty is below a threshold,
+revising may make a right answer wrong, but the certainty is usually low. So below a threshold of certainty,
 the verdict counts as `unknown` (`EngineInfo.certain`). The adapter's settings contain the threshold: the
 lowest at which revising makes hardly any right answers wrong, plus a margin.
 """
@@ -22,10 +22,10 @@ from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
 
 MOST_BROKEN = 0.02
-"""The largest share of a task's exercises that revising may make wrong, before `threshold` adds `MARGIN`."""
+"""Revising may make at most this share of a task's answers wrong, before `threshold` adds `MARGIN`."""
 EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
-"""Steps of 0.05 added to the threshold, because with new wordings, critics are more often certain when wrong:
+"""Steps of 0.05 added to the threshold. On prompts in new wordings, critics are wrong but certain more often:
 a critic made 10 of 63 right answers wrong without the margin, and 1 with the margin (benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 
@@ -40,11 +40,11 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest threshold that satisfies `MOST_BROKEN` for all tasks, plus `MARGIN`.
+    """Return the lowest threshold at which no task exceeds `MOST_BROKEN`, plus `MARGIN` steps of 0.05.
 
     Args:
         found: The revisions, which were made without a threshold.
-        counts: The number of exercises of each task.
+        counts: The number of exercises (prompts) of each task.
     """
 
     def holds(least: float) -> bool:

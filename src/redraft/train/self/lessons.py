@@ -22,7 +22,7 @@ _DRAWS = 100  # draws per exercise, after which a task counts as exhausted
 
 
 def held_out(task: Task, count: int, seed: int) -> list[Chain]:
-    """Return `count` exercises to test on, which all have different values.
+    """Return `count` exercises (random prompts) to test on. No two contain the same values.
 
     Args:
         task: The task of the exercises.

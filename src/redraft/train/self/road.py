@@ -174,7 +174,7 @@ class Road:
         scale = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in asdict(self.scale).items())
         how = f"""
 `answers.gguf` answers, and `critic.gguf` criticises and revises. Both are LoRA adapters for {self.model},
-made by `redraft train self` with seed {self.seed} ({scale}; exercises per task, and steps).
+made by `redraft train self` with seed {self.seed} (exercises per task, and steps: {scale}).
 They were trained on these tasks: {", ".join(self.all)}.
 
 The results on held-out exercises, in wordings that were not used for training:

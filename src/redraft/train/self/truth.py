@@ -1,4 +1,4 @@
-"""Define the task `exercises` of `redraft eval`: the exercises of `redraft train self`.
+"""Define the task `exercises` of `redraft eval`: random prompts of `redraft train self` with exact checks.
 
 The check reports only whether an answer is right: the feedback of `Task.judge` would reveal the right answer.
 """
@@ -36,7 +36,7 @@ class Solved:
         return passed("right") if right else failed("This is not the right answer.")
 
     def said(self, answer: str) -> Hashable:
-        """Return the answer on one line, as the key for counting votes; None for an empty answer."""
+        """Return the answer on one line, so that a vote counts equal answers; None for an empty answer."""
         return plain(answer) or None
 
 

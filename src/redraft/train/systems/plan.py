@@ -88,7 +88,7 @@ class Ledger:
         return State(Kind.DONE, "" if found == record["made"] else "edited")
 
     def set_aside(self, stage: Stage) -> None:
-        """Move an old output and its side files into `before`, except the journal of paid replies."""
+        """Move an old output and files `OUT.*` to the folder `before`. The journal of paid replies stays."""
         out = self.out(stage)
         aside = [each for each in out.parent.glob(f"{out.name}.*") if ".journal.db" not in each.name]
         if beside := [*out.parent.glob(out.name), *aside]:

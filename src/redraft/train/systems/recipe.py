@@ -41,7 +41,7 @@ class StageKeys(OptionModel):
     out: str = option("the stage's output: a file or folder in the run's folder", default="")
     options: dict[str, Any] | None = option("the options of the verb", what="names and values")
     command: str | None = option("a command to run in place of the verb, such as a SkyPilot or Slurm command")
-    needs: dict[str, Any] | None = option("what the stage needs", what="numbers for hours, gb, prompts, new")
+    needs: dict[str, Any] | None = option("what the stage needs", what="numbers: hours, gb, prompts, new")
     small: dict[str, Any] | None = option("keys to use instead when --small is given", what="keys of a stage")
 
 

@@ -1,6 +1,6 @@
 """Rewrite a GGUF file: convert matrices to Q8_0, and merge LoRA adapters.
 
-The new file is for engines that read most formats inexactly, or that support no adapters. Metadata and
+The new file is for engines that round the values of most formats, or that support no adapters. Metadata and
 vectors are copied byte for byte. The gguf package quantises in numpy, so torch is not needed.
 """
 

@@ -76,7 +76,7 @@ def _refuse_without_first(base: Checkpoint, adapter: LoraAdapter) -> None:
     inputs = base.json(MANIFEST).get("inputs")
     merged = inputs.get("adapter") if isinstance(inputs, dict) else None
     if not isinstance(merged, dict) or Path(str(merged.get("path"))).name != Path(first).name:
-        message = f"{adapter.folder} was trained on {trained}, but {base.path} has no record of {first}."
+        message = f"{adapter.folder} was trained on {trained}, but {base.path} records no merge with {first}."
         raise ModelError(message, hint=f"redraft weights merge-lora {trained} {adapter.folder} -o FOLDER")
 
 
@@ -118,7 +118,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Untie embeddings if the adapter needs this. Return whether they were untied, None if never tied."""
+        """Untie embeddings if the adapter needs it. Return True if untied, False if still tied, else None."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:

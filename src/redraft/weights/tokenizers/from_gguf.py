@@ -209,7 +209,7 @@ def _array(metadata: Mapping[str, Any], name: str, kind: type) -> Sequence[Any]:
         raise _bad(f"no {name}")
     for each in value:
         if not isinstance(each, kind):
-            raise _bad(f"{each!r:.60} among its {name}, a value of the wrong type")
+            raise _bad(f"a value of the wrong type among its {name}: {each!r:.60}")
     return value
 
 
@@ -289,12 +289,12 @@ def _loaded(path: Path) -> Callable[[str, int], int]:
 
 
 def _most_tokens(text: str) -> int:
-    """Return an upper bound of the token count: the number of bytes, which NFC at most triples (UAX #15)."""
+    """Return an upper bound of the token count: the bytes, times 3 if NFC may change the text (UAX #15)."""
     return len(text) if text.isascii() else 3 * len(text.encode(errors="surrogatepass"))
 
 
 def _parts_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
-    """Return whether cutting a text at single spaces does not change the tokens."""
+    """Return whether texts can be cut at single spaces without any change of the tokens."""
     try:
         known = rules.pre_tokenizer_of(tokenizer).splits[-1].endswith(r"\s+(?!\S)|\s+")
     except ModelError:

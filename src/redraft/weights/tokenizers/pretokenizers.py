@@ -5,8 +5,8 @@ the steps `Digits`, `Split` and `ByteLevel`. `PRE_TOKENIZERS` has the rules of t
 regular expressions. The steps of a tokenizer.json are converted to regular expressions to find the rule.
 
 Some differences cannot be avoided. llama.cpp does not normalise to NFC. llama.cpp's `tekken` ignores marks
-(`\p{M}`) and the case of letters outside ASCII. The libraries know different versions of Unicode, so one
-library may not know a recent letter that the other knows.
+(`\p{M}`) and the case of letters outside ASCII. llama.cpp and `tokenizers` know different versions of
+Unicode, so one of the two may not know a recent letter that the other knows.
 
 Sources: llama.cpp, src/llama-vocab.cpp (names and settings); the tokenizer.json files of the models.
 """

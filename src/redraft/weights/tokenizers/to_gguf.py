@@ -4,10 +4,10 @@ Two kinds are supported: byte-level BPE (Llama 3, Qwen, SmolLM, Mistral Nemo) an
 Mistral, SelFee), from tokenizer.json, tokenizer.model, or both. A tokenizer is refused unless llama.cpp is
 known to make the same ids as transformers.
 
-A GGUF file cannot store the flags of added tokens for spaces and whole words, normalisation to NFC, or chat
-templates other than the default. Without a tokenizer.model, SentencePiece scores are derived from the order
-of merges. The ids are then the same if every pair of tokens that forms a token is a merge, as in a file made
-from a SentencePiece model. Otherwise, rare texts may be split differently.
+A GGUF file cannot store normalisation to NFC, the flags `lstrip`, `rstrip` and `single_word` of added tokens,
+or chat templates besides the default. Without a tokenizer.model, SentencePiece scores are derived from the
+order of merges. If no merge joins two tokens that form a third, llama.cpp may then split rare texts in other
+ways than transformers. A tokenizer.json made from a SentencePiece model has all these merges.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class Turns:
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejected tasks of an output, stored in `OUT.rejected.jsonl`. This process has locked the output.
 
-    Requests that are not in `done` run again. So their rejects are removed, unless `complete` is set.
+    Unless the output is `complete`, requests that are not in `done` run again, so their rejects are removed.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.

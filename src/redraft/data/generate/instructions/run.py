@@ -49,7 +49,7 @@ _SAMPLED: dict[str, dict[str, Any]] = {
 """The original scripts' sampling. Only Self-Instruct's token limit differs, to fit five instances."""
 
 _PRESENCE_PENALTY = 2.0
-"""Self-Instruct's penalty for new instructions, left out if an engine accepts no extra fields."""
+"""Self-Instruct's presence penalty, sent with requests for instructions if the engine takes extra fields."""
 
 
 @dataclass(frozen=True)

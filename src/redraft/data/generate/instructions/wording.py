@@ -16,7 +16,7 @@ from redraft.chain.documents import yaml_of
 from redraft.data.generate.instructions.tasks import Task
 
 SHOWN, _LAST = 3, 20
-"""Seeds in a request for tasks, and the last task's number (Alpaca's `generate_instruction.py`)."""
+"""Number of seeds in a request for tasks, and the last task's number (Alpaca's `generate_instruction.py`)."""
 
 NEW_TASKS = _LAST - SHOWN  # most new tasks of a reply
 
