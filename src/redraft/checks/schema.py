@@ -281,7 +281,7 @@ def _timed(name: str, keyword: Keyword) -> Keyword:
     def within(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
         _check_time()
         if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
-            message = f"redraft checks {name} only in values of at most {MAX_UNEVALUATED:,} entries"
+            message = f"{name} can be checked only in values of at most {MAX_UNEVALUATED:,} entries"
             raise GivenUp(message, "Limit the entries with maxItems or maxProperties.")
         return keyword(validator, value, instance, schema)
 

@@ -224,7 +224,7 @@ class Case:
 
     @property
     def demand(self) -> str:
-        """A sentence that asks for this case."""
+        """A sentence that asks for capital or small letters."""
         return f"Write in {'capital' if self.name == 'uppercase' else 'small'} letters only."
 
     @property

@@ -55,8 +55,8 @@ def ask(
     a revision is shown as a word diff against the text before it.
 
     With --edit, the prompt says what should be different in a text: redraft ask --edit notes.txt "Use euros."
-    Without a prompt, the edit fixes what --check finds. The file itself stays unchanged: "| patch notes.txt"
-    applies the diff, and --quiet prints the new text.
+    Without a prompt, the edit fixes what --check finds. A diff is printed, and the file stays unchanged. To
+    apply the diff, append "| patch notes.txt". With --quiet, the new text is printed instead.
     """
     import asyncio
 

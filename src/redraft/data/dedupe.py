@@ -133,7 +133,7 @@ class Entry(NamedTuple):
 
 
 def examine(chain: Chain, where: str, like: Likeness) -> Entry:
-    """Return the entry of a record."""
+    """Return what is kept in memory about a record, and its line."""
     texts, line = texts_in(chain), chain.to_json().encode()
     rank, key = rank_of(chain, texts, line), key_of(chain, texts, like)
     return Entry(chain.id, rank, key, where, line + b"\n")

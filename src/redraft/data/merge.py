@@ -158,7 +158,7 @@ def _part(values: Any, at: str) -> MixPart:
     if generated and "file" in values:
         raise UsageError(f"{at}file and {at}identity: a part may have only one of them.")
     if not (file := IDENTITY if generated else part.file):
-        raise UsageError(f"{at}file is missing: each part needs a file or an identity.")
+        raise UsageError(f"{at}file is missing: each part needs `file` or `identity`.")
     if part.per and part.count is None:
         raise UsageError(f"{at}per needs a count: the number of records for each {part.per}.")
     licence = part.licence if values.get("licence") else _OUR_LICENCE if generated else UNKNOWN

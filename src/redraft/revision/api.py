@@ -428,8 +428,8 @@ def settled(
         once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
-        The options, and the prompt in the wordings of the adapters' training (`engines.learnt`). Without
-        wordings, the base model answers, and revises only if revisions, checks or a critic are requested.
+        The options, and the prompt in the wordings of the adapters' training (`engines.learnt`). If
+        there are none, the base model answers, and revises only for requested revisions, checks or critics.
     """
     drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)

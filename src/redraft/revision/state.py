@@ -371,7 +371,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
         raise UsageError(f"the chain to resume is finished: its stop is {chain.stop!r}.", hint=hint)
     if chain.prompt != prompt:
         hint = "Give the same prompt: revise(chain.prompt, resume=chain, …)"
-        raise UsageError(f"the chain to resume answers another prompt: {chain.prompt.text!r:.80}.", hint=hint)
+        raise UsageError(f"the chain to resume is for another prompt: {chain.prompt.text!r:.80}.", hint=hint)
     if given and chain.steps and chain.steps[0].answer != given:
         begins = chain.steps[0].answer
         said = f"the chain to resume does not begin with the given answer, but with {begins!r:.80}."

@@ -125,7 +125,7 @@ class DataReport:
         of[one] = of.get(one, 0) + 1
 
     def lines(self, marked: str = "with loss") -> list[str]:
-        """Return the report as lines of text. `marked` describes tokens with loss; "" omits the count."""
+        """Return the report as lines. Tokens with loss are counted and named `marked`, unless it is ""."""
         share = self.trained / max(self.tokens, 1)
         of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"

@@ -461,7 +461,7 @@ class Lanes:
         self.closed = False
 
     async def send(self, *, auth: Sign | None, **request: Any) -> httpx.Response:
-        """Send a request, given as the arguments of `build_request`. `close` frees the connection."""
+        """Send a request, given as the arguments of `build_request`. Give the response to `close` later."""
         if self._free:
             lane = self._free.pop()
         else:

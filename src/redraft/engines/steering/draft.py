@@ -146,7 +146,7 @@ class Draft:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last line is an unfinished sentence after a finished sentence or a blank line."""
+        """Whether the last line is an unfinished sentence. Before it, a sentence or a blank line must end."""
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
