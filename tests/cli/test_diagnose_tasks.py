@@ -518,7 +518,7 @@ def test_while_nothing_is_certain_the_choice_says_so() -> None:
 
 def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> None:
     prompts(3)
-    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "numbers or other short answers")
+    refused(chosen(ways="one,vote,best"), "there are no votes to count.", "numbers or short answers")
     refused(chosen("--tasks", GSM8K), "the checks of gsm8k need the right answers", "--check")
     refused(chosen("--tasks", "add"), "the checks of add need", "--check 'matches:[0-9]', and leave")
     other = ("diagnose", "e", "--tasks", "own.jsonl", *FEW)

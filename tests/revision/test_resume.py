@@ -127,7 +127,7 @@ def test_texts_that_were_cut_are_made_again(steps: list[Step], stop: Any, kept: 
     ("chain", "said"),
     [
         (Chain(prompt=Prompt(instruction="Hi."), stop="accepted"), "its stop is 'accepted'"),
-        (Chain(prompt=Prompt(instruction="Ho.")), "answers another prompt: 'Ho.'"),
+        (Chain(prompt=Prompt(instruction="Ho.")), "for another prompt: 'Ho.'"),
     ],
 )
 def test_a_chain_that_cannot_be_gone_on_with_is_refused(chain: Chain, said: str) -> None:
