@@ -4,7 +4,7 @@ A record matches an item if both contain the same 13 consecutive words (GPT-3: B
 C). System messages of items are ignored. An item's question of 8 to 12 words matches if a text of the record
 contains the whole question. Questions of fewer than 8 words (GPT-3's minimum) must equal a whole turn of the
 record's prompt. Gold answers of fewer than 13 words, such as numbers, are ignored. Matching records are
-dropped, whereas GPT-3 removed only matching text. N-grams are stored as hashes, in 32 to 48 bytes each.
+dropped, whereas GPT-3 removed only matching text. N-grams are memory-mapped hashes, 32 to 48 bytes each.
 """
 
 from __future__ import annotations

@@ -288,7 +288,7 @@ def import_files(
 ) -> DataResult:
     """Import files, folders or hub datasets as chains. Same as `redraft data import`.
 
-    `name` is the source's name, needed if fields do not reveal it. `fields` are maps such as
+    `name` is the source, if fields do not reveal it. `fields` are maps such as
     `instruction=question`. `which` selects the paths to read from an OASST1 tree.
     """
     given, run = [*map(here, paths)], DataRun.of(out, options, import_files)

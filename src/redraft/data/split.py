@@ -48,7 +48,7 @@ def split(
     """Split long conversations between exchanges. Same as `redraft data split`.
 
     `count` returns the number of tokens in a text. With several workers, `count` must be a module-level
-    function. The provenance records the tokenizer's name, and `count.fingerprint()` if it is defined.
+    function. The provenance records the name `tokenizer`, and `count.fingerprint()` if it is defined.
     """
     run, total = DataRun.of(out, options, split), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)

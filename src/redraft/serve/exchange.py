@@ -165,8 +165,8 @@ class Exchange(Response):
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make the chains in turn. Yield events, each with the index of an answer.
 
-    An answer is empty in two cases, as OpenAI's clients expect: `max_tokens` or a full context ended the
-    reply early, or the model should not revise and wrote nothing. Any other empty reply raises `EmptyReply`.
+    As OpenAI's clients expect, an answer is empty if `max_tokens` or a full context ended the reply before
+    it, or if the model should not revise and wrote nothing. Any other empty reply raises `EmptyReply`.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")

@@ -235,7 +235,7 @@ ALL = "all-linear"  # every linear layer except the head
 
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
-    """Return whether to train an adapter, and the reason in words. True if full training would not fit.
+    """Return whether to train an adapter (no GPU, or full training would not fit), and the reason in words.
 
     `gpu_bytes` is the memory of the GPU, or of all GPUs among which the model is sharded; None without a GPU.
     """

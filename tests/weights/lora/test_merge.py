@@ -259,7 +259,7 @@ def test_a_weight_that_is_changed_under_two_names(base: Path, plain: Path, tmp_p
     save_file(halves | again, tmp_path / "twice" / "adapter_model.safetensors")
     (tmp_path / "twice" / "adapter_config.json").write_bytes((plain / "adapter_config.json").read_bytes())
     message = refusal(base, tmp_path / "twice")
-    assert "two of its tensors change 'model.layers.0.mlp.up_proj.weight'" in message
+    assert "two of its modules change 'model.layers.0.mlp.up_proj.weight'" in message
 
 
 def test_an_adapter_of_another_model(plain: Path, tmp_path: Path) -> None:

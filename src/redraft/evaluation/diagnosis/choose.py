@@ -69,7 +69,7 @@ def blocks(items: int) -> Iterable[int]:
 
 
 def seen_in(tasks: Iterable[tuple[Path, Iterable[Strategy], Container[str] | None]]) -> Seen:
-    """Return results by strategy and item. Each task is (folder, strategies, ids to count, None for all)."""
+    """Return results by strategy and item. A task is (folder, strategies, ids to count or None for all)."""
     found: dict[Strategy, dict[str, list[Spent]]] = {}
     for folder, way, asked in ((folder, way, asked) for folder, ways, asked in tasks for way in ways):
         made = results_in(sorted(folder.glob(f"seed-*/{way.name}.jsonl")), asked)
@@ -83,7 +83,7 @@ class Promise:
 
     right: float  # lower bound on the share of right answers
     gain: float  # lower bound on the gain over one answer
-    harm: float  # upper bound on the share of prompts: right with one answer, wrong with this way
+    harm: float  # upper bound on the share of prompts that one answer gets right and this way gets wrong
     tokens: float  # measured new tokens per answer
     seconds: float  # per answer; NaN if unknown
     usd: float  # per answer; NaN if unknown
@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether a strategy is certainly less than the margin behind each other one that may be chosen."""
+        """Whether some strategy that may be chosen keeps up with all others that may be chosen."""
         return bool(self._safe)
 
     @property

@@ -110,7 +110,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     yield from cut_off(point.mean.cut for point in curves.points)
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the base model wrote `one`, an adapter other answers: gains may come from training."
+        yield f"{where}, the base model gave the single answer, an adapter others: training may add gains."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} scores, but it also told the model the wanted text. Guide by another --check."
     own, told = (
@@ -157,7 +157,7 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
 
 
 def _of_one_model(curves: Curves, *kinds: str) -> Curves:
-    """Keep the items where strategies of all `kinds` used one model: always the base model, or never."""
+    """Keep the items where the base model answered equally often for strategies of all `kinds`."""
     answers = zip(*(point.spent for point in curves.points if point.way.kind in kinds), strict=True)
     same = [len({spent.base for spent in item}) == 1 for item in answers]
     points = (replace(each, spent=tuple(compress(each.spent, same)), base=False) for each in curves.points)

@@ -345,7 +345,7 @@ class Difference:
 
 
 def difference(model: Comparison, other: Comparison) -> Difference | None:
-    """Return `model`'s ratio of scores minus `other`'s, on shared questions; None if these have no scores."""
+    """Return the score ratio of `model` minus that of `other` on shared questions, or None if undefined."""
     places = {question_id: place for place, question_id in enumerate(other.question_ids)}
     pairs = [(place, places[id_]) for place, id_ in enumerate(model.question_ids) if id_ in places]
     if not pairs or model.whole.ratio is None or other.whole.ratio is None:
@@ -359,7 +359,7 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """The agreement of two judges on pairs of answers shown in one order (any if all orders are random)."""
+    """The agreement of two judges on the same answers in the same order (any order if all were random)."""
 
     first: str
     second: str

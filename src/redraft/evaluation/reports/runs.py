@@ -109,7 +109,7 @@ class RunReport:
 
 
 def describe_runs(inputs: Sequence[Input], material: Material) -> RunReport:
-    """Return a report on files of chains. Raise if a file is given twice or has chains of several tasks."""
+    """Return a report on files of chains. A repeated file raises `UsageError`, a mixed file `RecordError`."""
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")

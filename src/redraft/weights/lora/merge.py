@@ -76,7 +76,7 @@ def _refuse_without_first(base: Checkpoint, adapter: LoraAdapter) -> None:
     inputs = base.json(MANIFEST).get("inputs")
     merged = inputs.get("adapter") if isinstance(inputs, dict) else None
     if not isinstance(merged, dict) or Path(str(merged.get("path"))).name != Path(first).name:
-        message = f"{adapter.folder} was trained on {trained}, but {first} was not merged into {base.path}."
+        message = f"{adapter.folder} was trained on {trained}, but {base.path} records no merge with {first}."
         raise ModelError(message, hint=f"redraft weights merge-lora {trained} {adapter.folder} -o FOLDER")
 
 
@@ -114,7 +114,7 @@ class _Planner:
         if change.product != info.shape:
             raise self.unfit(peft.sizes(change.module, change.product, info.shape))
         if target.change:
-            raise peft.damaged(self.adapter.folder, f"two of its tensors change {info.name!r:.120}")
+            raise peft.damaged(self.adapter.folder, f"two of its modules change {info.name!r:.120}")
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:

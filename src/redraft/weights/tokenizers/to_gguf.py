@@ -6,8 +6,8 @@ known to make the same ids as transformers.
 
 A GGUF file cannot store normalisation to NFC, the flags `lstrip`, `rstrip` and `single_word` of added tokens,
 or chat templates besides the default. Without a tokenizer.model, SentencePiece scores are derived from the
-order of merges. If no merge joins two tokens that form a third, llama.cpp may then split rare texts in other
-ways than transformers. A tokenizer.json made from a SentencePiece model has all these merges.
+order of merges. llama.cpp then makes the same ids if every two tokens that form a third have a merge, as in a
+tokenizer.json made from a SentencePiece model. Otherwise, llama.cpp may split rare texts differently.
 """
 
 from __future__ import annotations
