@@ -24,13 +24,13 @@ OWN = {
         ({"revise": "Again."}, "the template revise lacks {found}", "docs/recipes.md"),
         ({"revise": "{found}\n\n{fond}"}, "an unknown placeholder {fond}", "Placeholders: {found}, {prompt}"),
         ({"revise": "{found!r} Write."}, "an unknown placeholder {found}", "Placeholders: {found}, {prompt}"),
-        ({"revise": "{found} Again."}, "asks for nothing if a check finds no faults", "{found}"),
+        ({"revise": "{found} Again."}, "asks for nothing if no faults were found", "{found}"),
         ({"revise": "{found} {\n\nAgain."}, "the template revise cannot be read", "{{ or }}"),
         ({"revise": 3}, "the template revise is 3", "docs/recipes.md"),
         ({"criticise": "{found}\n\nJudge it."}, "the words 'Revision is needed'", "'Revision is not needed'"),
         ({"rewrite": "{found}"}, "there is no template 'rewrite'", "criticise, revise"),
         ({}, "the option prompts has no template", "docs/recipes.md"),
-        ("nowhere", "there is no wording 'nowhere'", "task, teacher"),
+        ("nowhere", "there are no prompts 'nowhere'", "task, teacher"),
     ],
 )
 def test_a_wording_that_cannot_be_used_is_refused(value: Any, message: str, hint: str) -> None:

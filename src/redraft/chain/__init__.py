@@ -362,7 +362,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def passed(self) -> bool | None:
-        """Whether the best answer passed all checks and `unchanged` is empty; None if nothing was checked."""
+        """Whether the best answer passed all checks; False if `unchanged` is not empty; None if unchecked."""
         return None if self.best is None else not self.unchanged and self.steps[self.best].passed
 
     @property

@@ -62,7 +62,7 @@ def _type(
 ) -> Callable[[Decide], Decide]:
     """Return a decorator that registers a type. `values` defaults to the placeholders in `demand`.
 
-    `grows` returns the text that later text cannot change. Pass it if a broken constraint stays broken.
+    `grows` returns the part of a text that more text cannot change, for constraints that stay broken.
     """
 
     def add(decide: Decide) -> Decide:

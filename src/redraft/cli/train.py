@@ -122,13 +122,13 @@ def self_(
         flag("RUN", "Train the adapters of an earlier run further: default, or its DIR.", "--from"),
     ] = None,
     model: Annotated[str, flag("MODEL", "The base: default, or a GGUF file.", "--model", "-m")] = "default",
-    answers: Annotated[int, flag("N", "Prompts per task to learn answers from (1,600).", min=1)] = 1600,
+    answers: Annotated[int, flag("N", "Exercises per task to learn answers from (1,600).", min=1)] = 1600,
     drafts: Annotated[int, flag("N", "Drafts per task to criticise and revise (2,400).", min=2)] = 2400,
-    held_out: Annotated[int, flag("N", "Prompts per task to test on (300).", min=1)] = 300,
+    held_out: Annotated[int, flag("N", "Exercises per task to test on (300).", min=1)] = 300,
     answer_steps: Annotated[int, flag("N", "Optimizer steps on answers (150).", min=0)] = 150,
     chain_steps: Annotated[int, flag("N", "Optimizer steps on chains (1,300).", min=1)] = 1300,
     parallel: Annotated[int, flag("N", "Generate N texts at once (32).", min=1)] = 32,
-    seed: Annotated[int, flag("N", "Random seed for the prompts (1).")] = 1,
+    seed: Annotated[int, flag("N", "Random seed of the run (1).")] = 1,
 ) -> None:
     """Train a model to check and revise its own answers to tasks.
 

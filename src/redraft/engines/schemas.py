@@ -211,7 +211,7 @@ def _usable(pattern: str) -> bool:
     """Return whether llguidance accepts a pattern, with the same meaning as in the check.
 
     llguidance and pydantic read the syntax of Rust's `regex`. llguidance refuses word boundaries, and `^` and
-    `$` except at the ends. Sets (`[a&&b]`) and the flags m and x have another meaning, and are refused, too.
+    `$` except at the ends. Sets (`[a&&b]`) and the flags m and x mean something else there: unusable, too.
     """
     if {"b", "B", "<", ">"} & set(_ESCAPE.findall(pattern)) or "{," in pattern:
         return False

@@ -202,7 +202,7 @@ def read_script(path: Path) -> ScriptedEngine:
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
 
 
-_SCRIPT_HINT = 'Write one reply per line, as a JSON string: "An answer." A JSON reply must be a string, too.'
+_SCRIPT_HINT = 'Write one reply per line, as a JSON string: "An answer." Quote a reply that is itself JSON.'
 
 
 class _ScriptSettings(OptionModel):

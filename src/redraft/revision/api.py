@@ -87,7 +87,7 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return a model's engine, loaded once (on servers: per key and waiting times). Use inside `run`."""
+        """Return a model's engine, loaded once (on servers: per key and waiting times). Use only in `run`."""
         # In another folder, the same relative path names another file.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:

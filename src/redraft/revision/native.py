@@ -23,7 +23,7 @@ from redraft.revision import stop as rules
 from redraft.revision.state import State
 
 LONGEST_WORK = 512
-"""Token limit of a chain on prompts from training (`Plan.exercises`). Criticisms reach about 200 tokens."""
+"""Token limit of a chain on an exercise (`Plan.exercises`). Criticisms reach about 200 tokens."""
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Stream:
         return list(self.parser.steps()) or [Step(answer="")]
 
     def room(self) -> int:
-        """Return the next request's token limit. On prompts from training, `LONGEST_WORK` is used."""
+        """Return the next request's token limit. On an exercise, `LONGEST_WORK` replaces `max_tokens`."""
         return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
     def stops(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class Stream:
     def unsure(self, index: int) -> bool:
         """Return whether the model's feedback on its answer is too uncertain to count.
 
-        On a prompt known from training (`Plan.exercises`), feedback counts if its calculation is right.
+        On an exercise (`Plan.exercises`), feedback counts if its calculation is right.
         """
         if self.state.plan.exercises:
             from redraft.engines import learnt
@@ -225,8 +225,8 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
-    A prompt known from training is asked in the wordings of `Plan.exercises`, until the model can judge its
-    answer. If the model never can, or was not trained on such prompts, the base model answers.
+    An exercise is asked in the wordings of `Plan.exercises`, until the model can judge its answer. If the
+    model never can, or was not trained on such prompts, the base model answers.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)
@@ -261,8 +261,8 @@ def _write_chain(state: State, asked: Prompt) -> ops.Loop[tuple[Stream, Stop]]:
 def _is_beyond(stream: Stream, stop: Stop) -> bool:
     """Return whether the model cannot judge answer 0.
 
-    On a prompt known from training, return True unless the criticism calculates correctly and reaches the
-    answer. On other prompts, return True if the model is certain that it was not trained on such prompts.
+    On an exercise, return True unless the criticism calculates correctly and reaches the answer. On other
+    prompts, return True if the model is certain that it was not trained on such prompts.
     """
     info, steps = stream.state.plan.info, stream.state.steps[len(stream.before) :]
     if stream.state.plan.exercises:

@@ -491,7 +491,7 @@ def _decided(
 
 
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
-    """Return messages: the prompt, all steps since a fresh draft or the last (see `context`), the request."""
+    """Return the prompt, the steps since a fresh draft (`context="last"`: only the last), and a request."""
     steps = state.steps
     afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
     shown = [step for step in steps[afresh:] if not step.echo] or steps

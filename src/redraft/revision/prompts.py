@@ -130,7 +130,7 @@ def _check_template(name: str, template: Any) -> None:
         raise UsageError(f"the template {name} lacks {{found}}, the placeholder for faults.", hint=_EXAMPLE)
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
-            f"the template {name} asks for nothing if a check finds no faults.",
+            f"the template {name} asks for nothing if no faults were found.",
             hint="Add a paragraph without {found}. Paragraphs with {found} are sent only with faults.",
         )
 
@@ -193,7 +193,7 @@ def wording_of(value: Any) -> Wording:
         return SHIPPED[value]
     if not isinstance(value, Mapping):
         hint = f"Give one of: {', '.join(SHIPPED)}. Or two templates: {_EXAMPLE}"
-        raise UsageError(f"there is no wording {value!r:.80}.", hint=hint)
+        raise UsageError(f"there are no prompts {value!r:.80}.", hint=hint)
     for key in value:
         if key not in PLACES:
             raise UsageError(f"there is no template {key!r:.40}.", hint="Templates: criticise, revise")

@@ -138,8 +138,8 @@ def _new_code(said: str, answer: str, edits: Sequence[Edit]) -> list[str]:
     """Return each edit's new code, or "" if the reply has none or several that fit.
 
     A function or class is replaced by the one of the same name. Other code is replaced by the reply's only
-    statement that defines and imports nothing. Missing imports are put before the first new text. If the
-    first new text is indented or "", return "" for all.
+    statement that defines and imports nothing. Missing imports are put before the first new text. If imports
+    are missing, and the first new text is indented or "", return "" for all.
     """
     from redraft.checks.code import parts_of  # only patches of code need it
 

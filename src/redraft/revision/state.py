@@ -275,7 +275,7 @@ class State:
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the best answer's index, or None. Adapters' answers must pass checks or `holds`."""
+        """Return the best answer's index, or None. Adapters' answers must pass the checks, unless `holds`."""
         steps, options = self.steps, self.plan.options
         if self.plan.exercises and not self.holds:
             own = [step if step.passed else Step(answer="") for step in steps[: self.own]]

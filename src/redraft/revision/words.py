@@ -105,7 +105,7 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
 
 
 def faults_of(chain: Chain, *, with_checks: bool, shown: bool = False) -> Iterator[tuple[str, str | None]]:
-    """Yield the faults of the best answer, each as message and hint or None. If `shown`, hints list none."""
+    """Yield each fault of the best answer: message, and hint or None. If `shown`, hints repeat no step."""
     if chain.stop == "cancelled" or chain.best is None:
         yield _without_end(chain)
         return

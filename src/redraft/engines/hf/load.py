@@ -105,7 +105,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn all errors but redraft's into `ModelError`. Damaged files make transformers raise many types."""
+    """Turn errors into `ModelError`, but not redraft's. Damaged files cause many types of exceptions."""
     try:
         yield
     except RedraftError:

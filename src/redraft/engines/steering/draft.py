@@ -85,14 +85,14 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a text that begins with a word. If needed, add a space, and capitalise all but links."""
+        """Append a text that begins with a word. If needed, add a space, and (except to links) a capital."""
         before, is_link = self.text, re.match(r"\S+(?:://|[.@])\w", text)
         if not is_link and (not before or before.endswith("\n") or self.is_whole):
             text = text[0].upper() + text[1:]
         self.give(text if not before or re.search(r"[\n(“]\Z|(?:^|\s)[\"']\Z", before) else f" {text}")
 
     def put(self, place: int, pieces: Sequence[Delta]) -> None:
-        """Replace the text after index `place` with the given pieces."""
+        """Replace the text from index `place` on with the given pieces."""
         self.cut(place)
         for piece in pieces:
             self.add(piece)

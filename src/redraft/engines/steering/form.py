@@ -123,7 +123,7 @@ class Form:
         pattern: A regular expression for the whole answer, `^…$`. All other demands must be empty.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
-        gap: A word or number to replace or remove. If nothing fits, the model completes the text freely.
+        gap: A word or number to replace or remove. If none fits, the text continues without it.
     """
 
     without: frozenset[str] = frozenset()

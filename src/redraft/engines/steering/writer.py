@@ -553,7 +553,7 @@ class _Writer:
     async def _part(self, said: Set[str], banned: frozenset[int], *how: Any, unending: bool = True) -> bool:
         """Write a part that contains a word and is not in `said`. Each try begins with a different token.
 
-        `how` gives the text that ends a part, and how many tokens it has. Return False if all tries fail.
+        `how` gives the text that ends a part, and a token limit. Return False if all tries fail.
         """
         begin = len(self.draft)
         for _ in range(TRIES):
