@@ -100,7 +100,7 @@ def test_a_line_of_white_space_separates_paragraphs(blank: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "named"), [({"revise": "{found}\n\nAgain \ud83d."}, "revise"), ("a" * 5000, "no wording 'aaa")]
+    ("value", "named"), [({"revise": "{found}\n\nAgain \ud83d."}, "revise"), ("a" * 5000, "no prompts 'aaa")]
 )
 def test_a_text_that_no_file_or_record_can_hold_is_refused(value: Any, named: str) -> None:
     with pytest.raises(UsageError, match=named):
