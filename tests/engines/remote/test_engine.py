@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -133,6 +134,17 @@ def test_a_stream_that_was_cut_may_be_asked_for_again(server: FakeServer, pieces
     assert isinstance(error, ServerError)
     assert error.passing
     assert "broke off the stream" in error.message
+
+
+def test_a_server_that_broke_off_a_stream_is_in_trouble_until_it_answers(server: FakeServer) -> None:
+    async def asked(one: RemoteEngine) -> None:
+        for in_trouble in (True, False):
+            with suppress(ServerError):
+                await collected(one.chat(ASK, Sampling()))
+            assert bool(one.health.trouble) is in_trouble
+
+    server.on(CHAT, sse_reply(DONE), sse_reply(chat_event("a"), DONE))
+    using(engine(server), asked)
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,7 @@ class RemoteEngine(Engine):
     def _broken(self, how: str, reason: str = "") -> ServerError:
         error = ServerError(f"{self._server.host} {how}{reason}", hint=_SEE_LOG, passing=True)
         error.reason = reason
+        self._server.retry.doubt = base.Health(trouble=error.for_log)  # it may be dead
         return error
 
     @asynccontextmanager
