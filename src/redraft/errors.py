@@ -259,7 +259,8 @@ class ContextError(EngineError):
     ) -> None:
         hint = "Shorten the prompt"
         if trained is not None and prompt_tokens < trained:
-            hint += f", or ask for a longer context: --ctx {min(prompt_tokens + 1024, trained)}"
+            longer = min(prompt_tokens + 1024, trained)
+            hint += f", or ask for a longer context: --ctx {longer} (in Python: load_engine(…, ctx={longer}))"
         elif trained is not None:
             hint += f": the model was trained for {trained} tokens, prompt and answer together"
             hint += f". To extend the context: --ctx {trained}" * (context < trained)

@@ -218,6 +218,15 @@ def test_nouns_in_capitals_are_no_names() -> None:
     assert not check(german + "Weg auf 45 Fliegen wartete.").passed
 
 
+@pytest.mark.parametrize(
+    ("told", "other"), [("2.4.1", "2.4.9"), ("10.0.0.7", "10.0.0.8"), ("3 mugs", "9.8.3")]
+)
+def test_a_version_or_an_address_counts_as_a_whole(told: str, other: str) -> None:
+    request = Prompt(instruction=f"Name it: {told}, of 1.250.000 lines.")
+    assert Grounded().check(f"It is {told}, of 1,250,000 lines.", request).passed
+    assert f"the number {other}" in Grounded().check(f"It is {other}.", request).message
+
+
 def test_the_whole_conversation_is_the_source() -> None:
     messages = ({"role": "user", "content": "I am Kim."}, {"role": "user", "content": "Who am I?"})
     assert Grounded().check("You said that Kim is your name.", Prompt(messages=messages)).passed

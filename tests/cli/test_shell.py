@@ -42,7 +42,7 @@ redraft: language needs the extra 'data', which is not installed.
 """
 TOO_LONG = """\
 redraft: the prompt has 5000 tokens and the context holds 4096.
-  Shorten the prompt, or ask for a longer context: --ctx 6024.
+  Shorten the prompt, or ask for a longer context: --ctx 6024 (in Python: load_engine(…, ctx=6024)).
 """
 
 

@@ -62,6 +62,14 @@ def test_a_date_is_a_real_day() -> None:
     assert sum(bool(re.search(pattern, day)) for day in days) == 365 + 366
 
 
+@pytest.mark.parametrize(("kind", "day"), [("time", ""), ("date-time", "2024-02-29T")])
+def test_a_time_ends(kind: str, day: str) -> None:
+    pattern = expressible({"type": "string", "format": kind})[0]["pattern"]
+    for time, fits in [("09:30:00Z", 1), ("23:59:59.123456+02:00", 1), ("24:00:00Z", 0), ("9:30Z", 0)]:
+        assert bool(re.search(pattern, day + time)) == fits
+    assert not re.search(pattern, f"{day}09:30:00.1111111Z")
+
+
 def deepest(value: Any) -> int:
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(deepest, parts), default=0)

@@ -111,6 +111,7 @@ AMOUNT = regex.compile(
     rf"(?:[ -]?(?P<scale>(?:(?:{_any(_SCALES)})s?|{_any(_LETTERS)})(?![\p{{Lu}}\p{{Ll}}\p{{N}}])))?"
     rf"(?:[ -]?{_unit})?"
 )
+_DOTTED = regex.compile(r"(?!\d{1,3}(?:\.\d{3})+\Z)\d+(?:\.\d+){2,}")  # a version or an address: 2.4.1
 _number_word = rf"(?:{_any({**_WORTH, **_SCALES})})s?\b"
 SPOKEN = regex.compile(
     r"(?i)\b(?P<sign>minus |negative )?"
@@ -471,6 +472,8 @@ def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
 def _number(source: Source, match: regex.Match[str]) -> bool | None:
     if match[0] == "0" and not _things(match):  # a field that is empty, or its default
         return None
+    if _DOTTED.fullmatch(match["amount"]):
+        return source.has(match["amount"])
     scales = scales_in(match.string)
     return any(source.has_amount(amount, scales) for amount in amounts_of(match))
 

@@ -167,6 +167,11 @@ _DAY = (
     "|02-(?:0[1-9]|1[0-9]|2[0-8]))|[0-9]{2}(?:[02468][048]|[13579][26])-02-29)$"
 )
 """Matches real dates: llguidance's `date` accepts 30 February. Every fourth year counts as a leap year."""
+_CLOCK = (
+    r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
+_LIMITED = {"date": _DAY, "time": f"^{_CLOCK}$", "date-time": f"{_DAY[:-1]}T{_CLOCK}$"}
+"""Patterns instead of formats. llguidance's fractions of a second have no end."""
 
 _MOST = 2**53  # llguidance rounds larger bounds, and refuses bounds from 2^63 on
 _MOST_ITEMS = 10_000  # llguidance refuses 100,000
@@ -181,9 +186,8 @@ def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
         gone = wrong | (_REFUSED & part.keys())
         left.update(gone - _ANNOTATIONS)
         kept = {name: value for name, value in part.items() if name not in gone}
-        if kept.get("format") == "date":
-            kept["pattern"] = _DAY
-            del kept["format"]
+        if kept.get("format") in _LIMITED:
+            kept["pattern"] = _LIMITED[kept.pop("format")]
         # llguidance takes `oneOf` only if it sees that at most one part can fit.
         return {"anyOf" if name == "oneOf" else name: value for name, value in kept.items()}
 

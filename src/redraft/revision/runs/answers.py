@@ -342,12 +342,12 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
 
     Args:
         source: A file of prompts, of any known shape.
-        output: The file for the chains: one line for each prompt, in the order of completion.
+        output: The file for the chains, in the order of completion. A repeated id `a` becomes `a~2`.
         **options: As listed below; all are optional. Models must be references, not engines.
 
     Raises:
         UsageError: An option is unknown, or two options do not fit together.
-        RecordError: The prompts cannot be read, or two prompts have the same id.
+        RecordError: The prompts cannot be read.
         OutputError: `output` cannot be written, is in use, or was made with other settings.
         EngineError, CheckError: The run failed. `output` has the results so far.
         KeyboardInterrupt: Ctrl-C ended the run. `output` has the results so far.
