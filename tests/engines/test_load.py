@@ -251,6 +251,7 @@ def test_a_reference_that_names_no_model_or_an_adapter_that_does_not_fit(
 
 @given(st.text(max_size=30))
 @example("~nobody/m.gguf")
+@example("~\0")
 def test_any_text_is_a_reference_or_a_usage_error(ref: str) -> None:
     try:
         assert isinstance(parse_reference(ref), ModelReference)

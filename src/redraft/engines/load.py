@@ -206,7 +206,7 @@ def _default(name: str, adapters: tuple[Path, ...]) -> ModelReference:
 def _path(text: str) -> Path:
     try:
         return Path(text).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # no such user, or a zero byte
         return Path(text)
 
 

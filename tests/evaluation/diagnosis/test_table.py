@@ -104,8 +104,9 @@ def test_revising_alone_is_held_against_ways_that_see_no_check(tmp_path: Path) -
     file = tmp_path / "d" / "runs" / "m" / "t" / "seed-0" / "alone-2.jsonl"
     for way, tokens, rights in own[1], own[4]:
         write_run(tmp_path / "d" / "runs" / "m" / "t", way, tokens, rights, 0, first="")
-    file.write_text(file.read_text().replace('"finish":"stop"', '"finish":"max_tokens"'))
+    file.write_text(file.read_text().replace('"stop"', '"max_tokens"').replace("answer 0", "other"))
     table = table_of(tmp_path / "d")
+    assert "in 40 of 40 chains, `alone` drafts other texts than `one`" in str(table)
     assert "m, t: --max-tokens is too small: it cut off up to 100.0 % of the answers" in str(table)
     assert re.search(r"alone, 1 revision +22.5 .* prompt tokens, 100.0 % cut off, none revised\n", str(table))
     untested = "Not tested: no answer was revised."
