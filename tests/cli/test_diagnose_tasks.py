@@ -399,7 +399,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     Path("way.yaml").write_text(text.replace("drift: tell", "drift: one"))
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its user may set that"
     Path("way.yaml").write_text(text.replace("evidence: d", "evidence: []"))
-    refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise.evidence to verify")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "has no field promise.evidence to verify")
     Path("way.yaml").write_text(text)
     Path("way").mkdir()
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its evidence is in d, not beside it"
@@ -533,7 +533,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml exists, and is not the recipe that --choose wrote from d.", "Move it away")
     refused(chosen("--verify"), "--verify cannot be combined", "redraft diagnose way.yaml --verify")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "has no promise.evidence to verify")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "has no field promise.evidence to verify")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d is the folder of the runs, not", "d.yaml")
 
 

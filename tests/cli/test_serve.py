@@ -143,7 +143,7 @@ def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
         ("rain: {}\nrain: {}", "'rain' appears twice"),
         ("rain: {server-fields: top_k}", "models.yaml: rain: server_fields is"),
         ("rain: {judge: default, check: ['judge[reasoning][8]:x']}", "'judge' is followed by '[8]:x'"),
-        ("rain: {server-fields: [guided_json, messages]}", "'messages', which redraft reads itself"),
+        ("rain: {server-fields: [guided_json, messages]}", "'messages', which redraft does not pass on"),
         ("{", "models.yaml is not YAML"),
         ("b: {check: [wrds<3]}", "models.yaml: b: no check is called 'wrds'"),
         ("b: {about: Rain., model: no.gguf}", "models.yaml: b: there is no model file no.gguf"),

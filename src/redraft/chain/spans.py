@@ -166,7 +166,7 @@ def spans_of(
     learnt = [is_learnt(message) for message in (*earlier, answer_message(chain))]
     if format == "chat":
         if template is None:
-            hint = "Choose another --format: vicuna and selfee need none."
+            hint = "Choose another --format: vicuna and selfee need no chat template."
             raise UsageError("the model has no chat template.", hint=hint)
         spans = chat_spans(chain, objective, template)
     else:

@@ -229,7 +229,7 @@ class PoolEngine:
         given_up = lasts and len(trial.tried) == len(self._members)
         if given_up or pause > patience.longest or now - trial.since >= limit:
             down = f"no server of {self._info.name} works. {self.health.trouble}"
-            hint = "Start a server, or raise the patience."
+            hint = "Start a server, or wait longer: --patience"
             raise trial.error or ServerError(down, hint=hint)
         trial.rounds += failed
         trial.tried.clear()

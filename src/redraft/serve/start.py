@@ -215,7 +215,7 @@ class ModelKeys(Flags):
         """Return the arguments for `Model`. Raise `UsageError` if a key does not fit the model's settings."""
         own = {name for one in (ChatRequest, CompletionRequest, ResponseRequest) for name in one.model_fields}
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
-            message = f"{where}server_fields has {wrong[0]!r}, which redraft reads itself."
+            message = f"{where}server_fields has {wrong[0]!r}, which redraft does not pass on."
             raise UsageError(message, hint="Leave it out of the list.")
         if "withheld" in self.explicit and not self.withheld.strip():
             hint = 'Write a text, for example: withheld: "I cannot answer that."'

@@ -187,7 +187,7 @@ def prepare_all(
     *,
     say: Say,
 ) -> Prepared:
-    """Prepare the data in `paths` with these settings. `say` is called with lines of progress."""
+    """Prepare the data in `paths` with the settings `own`. `say` is called with lines of progress."""
     files, folder = list(map(Path, paths)), Path(own.cache_dir) if own.cache_dir else cache
     return prepare(files, verb.encoder(own, tokenizer), folder, workers=own.workers or all_cores(), say=say)
 

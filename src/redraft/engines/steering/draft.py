@@ -60,7 +60,7 @@ class Draft:
         return len(self.text)
 
     def give(self, text: str) -> None:
-        """Append a text that no model wrote. A trailing space is added with the next piece."""
+        """Append a text that no model wrote. A space at its end is held back until the next piece."""
         if bare := text.rstrip(" "):
             self.add(Delta(text=bare))
         if text:

@@ -48,8 +48,8 @@ class Layout:
         mark: The text that each part begins with; `{}` stands for the part's number.
         between: The text between two parts.
         first: The number of a part, from 1, and the part's first word.
-        slots: Marked words that the text contains, one for each entry: `[…]` or `*…*` for words between these
-            marks, `ABC` for a word in capitals.
+        slots: The kinds of marked words that the text must contain. Each entry is one place: `[…]` or `*…*`
+            is words between these marks, `ABC` is a word in capitals.
     """
 
     title: bool = False
@@ -188,7 +188,7 @@ class Form:
         return min((high - count(text) for count, high in highs), default=inf)
 
     def is_low(self, text: str) -> bool:
-        """Return whether a text is below the least count of a limit."""
+        """Return whether a text has fewer words (or other units) than a limit requires."""
         return any(each.count(text) < each.low for each in self.limits)
 
     def check(self) -> None:

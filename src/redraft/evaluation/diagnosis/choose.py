@@ -439,7 +439,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
         hint = "Give a file that --choose wrote. Its promise.evidence is the folder of the runs."
-        raise UsageError(f"{file} has no promise.evidence to verify.", hint=hint)
+        raise UsageError(f"{file} has no field promise.evidence to verify.", hint=hint)
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))

@@ -169,7 +169,7 @@ class StrategyRuns:
 
     @cached_property
     def voteless(self) -> list[str]:
-        """The ids of records without countable votes: no check there reads a result, such as `42`."""
+        """The ids of records whose votes cannot be counted: none of their checks reads a result like `42`."""
         asks = ((record.id, checks_of(task_named(self.task), record)) for record in self.records)
         return [name for name, checks in asks if strategies.reader_of(checks) is None]
 

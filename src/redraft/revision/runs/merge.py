@@ -189,7 +189,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     try:
         file = stack.enter_context(path.open("rb"))
     except OSError as error:
-        hint = "Name the outputs of shares: out-00000-of-00008.jsonl …"
+        hint = "Name the output of each share (--shard I/N): out-00000-of-00008.jsonl …"
         raise UsageError(f"{path} cannot be read: {error.strerror}.", hint=hint) from None
     run = RunFile(path)
     if not lock(file.fileno(), shared=True):

@@ -60,7 +60,7 @@ def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[
 
     Args:
         tasks: The tasks of the chains.
-        chains: Chains that the model wrote without a threshold.
+        chains: Chains that the model wrote, with no threshold for criticisms.
         model: A transformers folder and the adapter that wrote the criticisms, joined by `+`.
     """
     by_name = {task.name: task for task in tasks}
