@@ -219,7 +219,7 @@ def test_nouns_in_capitals_are_no_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "other"), [("2.4.1", "2.4.9"), ("10.0.0.7", "10.0.0.8"), ("3 mugs", "9.8.3")]
+    ("told", "other"), [("v2.4.1", "2.4.9"), ("10.0.0.7", "10.0.0.8"), ("3 mugs", "9.999.999")]
 )
 def test_a_version_or_an_address_counts_as_a_whole(told: str, other: str) -> None:
     request = Prompt(instruction=f"Name it: {told}, of 1.250.000 lines.")

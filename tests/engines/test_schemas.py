@@ -67,7 +67,7 @@ def test_a_time_ends(kind: str, day: str) -> None:
     pattern = expressible({"type": "string", "format": kind})[0]["pattern"]
     for time, fits in [("09:30:00Z", 1), ("23:59:59.123456+02:00", 1), ("24:00:00Z", 0), ("9:30Z", 0)]:
         assert bool(re.search(pattern, day + time)) == fits
-    assert not re.search(pattern, f"{day}09:30:00.1111111Z")
+    assert not re.search(pattern, f"{day}09:30:00.1111111111Z")
 
 
 def deepest(value: Any) -> int:

@@ -216,8 +216,9 @@ def _readings(text: str) -> Iterator[Decimal]:
     readings = {digits.replace(",", "")}
     if "," in digits and not THOUSANDS.fullmatch(digits):
         readings.add(digits.replace(".", "").replace(",", "."))
-    if regex.fullmatch(r"\d{1,3}(?:\.\d{3})+", digits):
-        readings.add(digits.replace(".", ""))
+    if regex.fullmatch(r"\d{1,3}(?:\.\d{3})+(?:,\d+)?", digits):
+        whole = digits.replace(".", "").replace(",", ".")
+        readings = {whole} if digits.count(".") > 1 else readings | {whole}
     for reading in readings:
         if reading.count(".") > 1 or len(reading) > 40:
             yield from map(Decimal, regex.findall(r"\d{1,40}", reading))
@@ -472,8 +473,8 @@ def _quotation(source: Source, match: regex.Match[str]) -> bool | None:
 def _number(source: Source, match: regex.Match[str]) -> bool | None:
     if match[0] == "0" and not _things(match):  # a field that is empty, or its default
         return None
-    if _DOTTED.fullmatch(match["amount"]):
-        return source.has(match["amount"])
+    if _DOTTED.fullmatch(whole := match["amount"]) and not DATE.fullmatch(whole):
+        return bool(regex.search(rf"(?<!\d){_bare(whole)}(?!\d)", source.text))
     scales = scales_in(match.string)
     return any(source.has_amount(amount, scales) for amount in amounts_of(match))
 

@@ -167,7 +167,7 @@ _DAY = (
     "|02-(?:0[1-9]|1[0-9]|2[0-8]))|[0-9]{2}(?:[02468][048]|[13579][26])-02-29)$"
 )
 """Matches real dates: llguidance's `date` accepts 30 February. Every fourth year counts as a leap year."""
-_CLOCK = r"(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}(?:\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+_CLOCK = r"(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 _LIMITED = {"date": _DAY, "time": f"^{_CLOCK}$", "date-time": f"{_DAY[:-1]}T{_CLOCK}$"}
 """Patterns instead of formats. llguidance's fractions of a second have no end."""
 

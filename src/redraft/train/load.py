@@ -302,10 +302,11 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
     Additional rows of `lora_A` stay random. The matching columns of `lora_B` are 0, so the additional rows
     have no effect before training. If the alpha of `adapter` is 0, the scale is 1.
     """
+    root = 1.0
     if adapter.is_dir():
         saved = read_config(adapter)
         alpha = saved.get("lora_alpha", peft.LoraConfig.lora_alpha)
-        alpha *= saved["r"] ** 0.5 if saved.get("use_rslora") else 1  # then peft's scale is alpha / √r
+        root = 0.5 if saved.get("use_rslora") else 1.0
         find_files(adapter)  # peft would ask the hub for missing files
         theirs = peft.load_peft_weights(str(adapter), device="cpu")
     else:
@@ -325,7 +326,7 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
             raise UsageError(message, hint="Use the same rank or a larger one: --lora_r")
         begun[name], place = values.clone(), tuple(map(slice, found.shape))
         if ".lora_B" in name:
-            found = found * (alpha / found.shape[1] if alpha else 1.0) * config.r / config.lora_alpha
+            found = found * (alpha / found.shape[1] ** root if alpha else 1.0) * config.r / config.lora_alpha
         begun[name][place] = found
     peft.set_peft_model_state_dict(added, begun)
 

@@ -104,7 +104,7 @@ def test_patterns_that_the_grammar_takes(pattern: str) -> None:
 def test_an_unknown_format_is_not_sent(output: Any, format_: str) -> None:
     schema = TypeAdapter(output).json_schema()
     assert (schema["format"], kept(schema)) == (format_, {"type": "string"})
-    assert kept({"type": "string", "format": "time"}) == {"type": "string", "format": "time"}
+    assert kept({"type": "string", "format": "email"}) == {"type": "string", "format": "email"}
 
 
 def test_one_of_becomes_any_of_which_is_never_stricter() -> None:

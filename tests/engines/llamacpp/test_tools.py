@@ -98,8 +98,9 @@ def test_a_thought_is_ended_before_the_call(default_model: Path, tmp_path: Path)
     asking: Any = {"tools": [WEATHER], "max_thoughts": 2, "max_tokens": 60, "temperature": 0.0}
     engine = asyncio.run(LlamaCppEngine.start(model, machine=MachineOptions(ctx=1024, threads=1)))
     for choice in ("auto", "required"):
-        told = {"tool_choice": choice}
-        chain = redraft.revise(asked, model=engine, max_revisions=0, extra_body=told, **asking)
+        chain = redraft.revise(
+            asked, model=engine, max_revisions=0, extra_body={"tool_choice": choice}, **asking
+        )
         assert (chain.steps[0].reasoning, chain.answer) == ("A town", "")
         assert json.loads(chain.steps[0].tool_calls[0]["function"]["arguments"]) == {"town": "Ulm"}
     asyncio.run(engine.aclose())

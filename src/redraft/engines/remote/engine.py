@@ -256,7 +256,8 @@ class RemoteEngine(Engine):
     def _broken(self, how: str, reason: str = "") -> ServerError:
         error = ServerError(f"{self._server.host} {how}{reason}", hint=_SEE_LOG, passing=True)
         error.reason = reason
-        self._server.retry.doubt = base.Health(trouble=error.for_log)  # it may be dead
+        if not (reason or self._server.retry.doubt.down):  # it may be dead
+            self._server.retry.doubt = base.Health(trouble=error.for_log)
         return error
 
     @asynccontextmanager

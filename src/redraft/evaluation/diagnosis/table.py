@@ -123,7 +123,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
         {(f.parent, c.id): c.steps[0].answer for f in files for c in chains_of(f) if c.steps}
         for files in (runs.glob(f"seed-*/{way}.jsonl") for way in ("plain", "alone-2"))
     )
-    if apart := sum(one.get(key, first) != first for key, first in alone.items()):
+    if not curves.trained and (apart := sum(one.get(key, first) != first for key, first in alone.items())):
         where = f"in {apart:,} of {counted(len(alone), 'chain')}"
         yield f"{where}, `alone` drafts other texts than `one`, which reads demands. Try --no-tell-checks."
     steered = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
