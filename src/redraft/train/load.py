@@ -305,8 +305,7 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
     root = 1.0
     if adapter.is_dir():
         saved = read_config(adapter)
-        alpha = saved.get("lora_alpha", peft.LoraConfig.lora_alpha)
-        root = 0.5 if saved.get("use_rslora") else 1.0
+        alpha, root = saved.get("lora_alpha", 8), 0.5 if saved.get("use_rslora") else 1.0  # peft's defaults
         find_files(adapter)  # peft would ask the hub for missing files
         theirs = peft.load_peft_weights(str(adapter), device="cpu")
     else:

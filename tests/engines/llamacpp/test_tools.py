@@ -95,12 +95,11 @@ def test_a_thought_is_ended_before_the_call(default_model: Path, tmp_path: Path)
     template = template.replace("assistant\n{% endif %}", "assistant\n<issue_start>{% endif %}")
     model = with_text(default_model, "tokenizer.chat_template", template, tmp_path / "thinks.gguf")
     asked = [each for each in ASKED if not each["content"] or each["role"] != "assistant"]
-    asking: Any = {"tools": [WEATHER], "max_thoughts": 2, "max_tokens": 60, "temperature": 0.0}
+    asking: Any = {"max_thoughts": 2, "max_tokens": 60, "max_revisions": 0, "temperature": 0.0}
     engine = asyncio.run(LlamaCppEngine.start(model, machine=MachineOptions(ctx=1024, threads=1)))
     for choice in ("auto", "required"):
-        chain = redraft.revise(
-            asked, model=engine, max_revisions=0, extra_body={"tool_choice": choice}, **asking
-        )
+        asking |= {"extra_body": {"tool_choice": choice}}
+        chain = redraft.revise(asked, model=engine, tools=[WEATHER], **asking)
         assert (chain.steps[0].reasoning, chain.answer) == ("A town", "")
         assert json.loads(chain.steps[0].tool_calls[0]["function"]["arguments"]) == {"town": "Ulm"}
     asyncio.run(engine.aclose())
