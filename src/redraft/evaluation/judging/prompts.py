@@ -34,7 +34,7 @@ class Shown:
     """The texts that a judge sees."""
 
     questions: tuple[str, ...]  # the turns of the question. The answers to the last turn are judged
-    answers: tuple[tuple[str, ...], ...]  # the turns of each answer, in the order in which they are shown
+    answers: tuple[tuple[str, ...], ...]  # the turns of each answer, in the order shown
     gold: tuple[str, ...] = ()  # the gold answer of each turn; empty if none is shown
 
 
