@@ -32,7 +32,7 @@ RUNS = {
 # The sizes for which goals hold, and small sizes that only test the rows.
 FULL = partial(
     Scale,
-    rounds=3,
+    rounds=5,
     pool=20_000,
     candidates=20,
     conversations=70_000,

@@ -45,7 +45,7 @@ Pairs = set[tuple[int, int]]
 def run(scale: Scale) -> Row:
     folder, ratios = shared(), []
     source, output = scale.work / "minhash.jsonl", scale.work / "deduped.jsonl"
-    for count, rounds in ((scale.texts // 25, 5), (scale.texts * 2 // 5, 3), (scale.texts, 1)):
+    for count, rounds in ((scale.texts // 25, 5), (scale.texts * 2 // 5, 5), (scale.texts, 1)):
         write_instructions(source, instructions(folder, count))
         times = []
         for _ in range(rounds):

@@ -45,7 +45,7 @@ class Size:
     threads: int | None = None  # threads of the model; None for the default of llama.cpp
 
 
-FULL = Size(rounds=3, questions=8, tokens=256, prompts=(10_000, 100_000))
+FULL = Size(rounds=5, questions=8, tokens=256, prompts=(10_000, 100_000))
 # With one thread, llama.cpp also makes progress on a busy machine.
 QUICK = Size(rounds=2, questions=2, tokens=96, prompts=(200, 2_000), threads=1)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from transformers import AutoTokenizer
 
-from measure import Figure, Goal, Row
+from measure import Figure, Goal, Row, in_turns, over
 from redraft.engines.hf.folders import folder_for
 from weights_run import MB, run_command
 
@@ -32,21 +34,23 @@ BATCH, HALF = 16, 128
 
 def run(*, quick: bool) -> Row:
     with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
-        return compared(Path(work), folder_for("default"), *((2, 64) if quick else (BATCH, HALF)))
+        return compared(Path(work), folder_for("default"), *((1, 2, 64) if quick else (5, BATCH, HALF)))
 
 
-def compared(work: Path, model: str, batch: int, half: int) -> Row:
+def compared(work: Path, model: str, rounds: int, batch: int, half: int) -> Row:
     data = write_records(work / "data.jsonl", model, 2 * batch, half)
-    sft = peak("sft", work, model, data, batch, half)
-    loaded = peak("sft", work, model, data, batch, half, dry_run=True)
-    ppo = peak(
-        "ppo", work, model, data, batch, half, reward="words<=5", num_rollouts=2 * batch, chunk_size=batch,
-        ppo_epochs=1, max_new_tokens=half, min_new_tokens=half,
+    run = partial(peak, work=work, model=model, data=data, batch=batch, half=half)
+    rollouts = partial(
+        run, "ppo", reward="words<=5", num_rollouts=2 * batch, chunk_size=batch, ppo_epochs=1,
+        max_new_tokens=half, min_new_tokens=half,
     )  # fmt: skip
-    sides = f"PPO {ppo / MB:,.0f} MB; SFT {sft / MB:,.0f} MB; loaded {loaded / MB:,.0f} MB"
+    loaded = run("sft", dry_run=True)
+    ppo, sft = in_turns(rounds, rollouts, lambda: run("sft"))
+    sides = f"PPO {median(ppo) / MB:,.0f} MB; SFT {median(sft) / MB:,.0f} MB; loaded {loaded / MB:,.0f} MB"
+    above = over([each - loaded for each in ppo], [each - loaded for each in sft])
     figures = (
-        Figure("whole runs", (ppo / sft,), "×", GOAL, sides),
-        Figure("above the loaded model", ((ppo - loaded) / (sft - loaded),), "×"),
+        Figure("whole runs", over(ppo, sft), "×", GOAL, sides),
+        Figure("above the loaded model", above, "×"),
     )
     return Row(MEASURE, HOW.format(batch=batch, half=half), figures)
 
@@ -75,6 +79,7 @@ def peak(verb: str, work: Path, model: str, data: Path, batch: int, half: int, *
         model_name_or_path=model,
         data_path=data,
         output_dir=work / f"{verb}{len(more)}",
+        overwrite_output_dir=True,
         cache_dir=work / "cache",
         format="chat",
         model_max_length=2 * half,

@@ -24,7 +24,7 @@ from redraft.engines.hf.load import computes_in_bfloat16
 from redraft.engines.load import load_engine
 from weights_run import weights
 
-TOKENS, TEMPERATURE, ROUNDS, LEAST = 128, 0.7, 3, 24
+TOKENS, TEMPERATURE, ROUNDS, LEAST = 128, 0.7, 5, 24
 HOW = (
     "At least {least} everyday questions, and one for each stream, at temperature 0.7, with at most {tokens} "
     "new tokens each. "

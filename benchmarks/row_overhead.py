@@ -105,7 +105,7 @@ TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 100}
 def grammar(size: Size) -> Row:
     return Row(
         "a JSON Schema: tokens/s of constrained answers vs free ones of the same engine",
-        GRAMMAR_HOW.format(count=size.questions, tokens=size.tokens, rounds=2 * size.rounds),
+        GRAMMAR_HOW.format(count=size.questions, tokens=size.tokens, rounds=size.rounds),
         tuple(asyncio.run(_grammar(size))),
     )
 
@@ -122,7 +122,7 @@ async def _grammar(size: Size) -> list[Figure]:
         bound = partial(
             answers, engine, questions, streams, Sampling(max_tokens=size.tokens, seed=1, schema=TEXTS)
         )
-        rates = await alternate(2 * size.rounds, bound, free)
+        rates = await alternate(size.rounds, bound, free)
         figures.append(rates.figure(f"{streams} at once", GOAL, "with a schema", "without"))
         await engine.aclose()
     return figures

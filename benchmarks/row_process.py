@@ -112,12 +112,12 @@ def run_start(size: Size) -> Row:
             "ask, one token": [*redraft, *ask, "--max-tokens", "1"],
             "mypy --strict of ten lines": [*MYPY, user.name],
         }
-        rounds = [[*map(seconds_of, commands.values())] for _ in range(2 * size.rounds + 1)][1:]
+        rounds = [[*map(seconds_of, commands.values())] for _ in range(size.rounds + 1)][1:]
     figures = []
     for what, most, times in zip(commands, GOALS, zip(*rounds, strict=True), strict=True):
         sides = f"{median(over(times, [each[0] for each in rounds])):.2f}× the bare import"
         figures.append(Figure(what, times, "s", most and Goal("≤", most), sides))
-    ratios = tuple(first / second for first, second in (answers() for _ in range(2 * size.rounds)))
+    ratios = tuple(first / second for first, second in (answers() for _ in range(size.rounds)))
     return Row(START, START_HOW.format(BARE), (*figures, Figure(AGAIN, ratios, "×", Goal("≤", 1.3))))
 
 

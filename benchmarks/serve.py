@@ -20,7 +20,7 @@ from report import main, sized
 
 ROWS = {
     "rate": sized(serve_bare.rate, (8, serve_bare.TOKENS), (1, 8)),
-    "first": sized(serve_bare.first, (3, 67), (1, 8)),
+    "first": sized(serve_bare.first, (5, 67), (1, 8)),
     "load": sized(serve_load.measure, (500, 60), (20, 1)),
     "cut": sized(serve_times.cut, (20, 20), (2, 5)),
     "kills": sized(serve_kills.measure, (20, 4), (2, 2)),

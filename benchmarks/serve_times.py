@@ -23,7 +23,7 @@ CUT_HOW = (
     "free server."
 )
 HEALTH = "/health while bodies of 8 MB are handled"
-HEALTH_HOW = "A scripted model. A client asks for `/health` again and again, while another sends 20 bodies."
+HEALTH_HOW = "A scripted model. A client asks for `/health` again and again, while another sends 20 bodies, five times."
 READY_HOW = (
     "A new process each time, until `/ready` answers with 200. In the first, Python has compiled no module "
     "yet: its cache of compiled modules begins empty."
@@ -55,8 +55,8 @@ def health(times: int, size: int) -> Row:
         print('"Yes."', file=script, flush=True)
         with serving("--model", f"script:{script.name}", port=PORT) as server:
             body = chat("word " * (size // 5), 8, model=Path(script.name).stem)
-            waited = asyncio.run(_health(server, times, body))
-    return Row(HEALTH, HEALTH_HOW, (Figure("the longest wait", (max(waited),), "s", Goal("≤", 0.2)),))
+            longest = tuple(max(asyncio.run(_health(server, times, body))) for _ in range(5))
+    return Row(HEALTH, HEALTH_HOW, (Figure("the longest wait", longest, "s", Goal("≤", 0.2)),))
 
 
 async def _health(server: Serving, times: int, body: Any) -> list[float]:
