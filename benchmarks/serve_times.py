@@ -23,7 +23,7 @@ CUT_HOW = (
     "free server."
 )
 HEALTH = "/health while bodies of 8 MB are handled"
-HEALTH_HOW = "A scripted model. A client asks for `/health` again and again; another sends 20 bodies, five times."
+HEALTH_HOW = "A scripted model. A client keeps asking for `/health`; another sends 20 bodies, five times."
 READY_HOW = (
     "A new process each time, until `/ready` answers with 200. In the first, Python has compiled no module "
     "yet: its cache of compiled modules begins empty."
