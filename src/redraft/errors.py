@@ -263,7 +263,7 @@ class ContextError(EngineError):
             hint += f", or ask for a longer context: --ctx {longer} (in Python: load_engine(…, ctx={longer}))"
         elif trained is not None:
             hint += f": the model was trained for {trained} tokens, prompt and answer together"
-            hint += f". To extend the context: --ctx {trained}" * (context < trained)
+            hint += f". To extend the context: --ctx {trained} (ctx= in Python)" * (context < trained)
         found = f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}."
         super().__init__(found, hint=f"{hint}.")
         self.about, self.prompt_tokens, self.context = about, prompt_tokens, context

@@ -70,6 +70,12 @@ def test_a_time_ends(kind: str, day: str) -> None:
     assert not re.search(pattern, f"{day}09:30:00.1111111111Z")
 
 
+def test_a_duration_ends() -> None:
+    pattern = expressible({"type": "string", "format": "duration"})[0]["pattern"]
+    for text, fits in [("P1Y2M3DT4H5S", 1), ("PT90M", 1), ("P3W", 1), ("P", 0), ("P1DT", 0), ("PT1234567S", 0)]:
+        assert bool(re.search(pattern, text)) == fits
+
+
 def deepest(value: Any) -> int:
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(deepest, parts), default=0)

@@ -280,6 +280,7 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
 _LINK = regex.compile(
     r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]*[^\s<>\])\".,;:!?]|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w"
 )
+_DOMAIN = regex.compile(r"(?i)(?<![\w.@/-])(?:[\p{L}\p{N}-]+\.)+(?:com|org|net|edu|gov|io|dev|ai|co\.uk)\b")
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 _CURLY = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»")
 QUOTED = regex.compile(_CURLY.pattern + r"|\"([^\"\n]+)\"")
@@ -492,6 +493,7 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     ("the quotation {}", QUOTED, _quotation),
     ("the quotation {}", _CURLY, _quotation),  # in a value of JSON
     ("{}", _LINK, lambda source, match: _link(match[0]) in source.links),
+    ("{}", _DOMAIN, lambda source, match: source.has(match[0])),
     ("the date {}", DATE, _date),
     ("the day {}", _WEEKDAY, lambda source, match: source.has_word(_in_english(match[0]))),
     ("the month {}", _MONTH, lambda source, match: source.has_word(_in_english(match[0]))),

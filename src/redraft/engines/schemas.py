@@ -168,8 +168,10 @@ _DAY = (
 )
 """Matches real dates: llguidance's `date` accepts 30 February. Every fourth year counts as a leap year."""
 _CLOCK = r"(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-_LIMITED = {"date": _DAY, "time": f"^{_CLOCK}$", "date-time": f"{_DAY[:-1]}T{_CLOCK}$"}
-"""Patterns instead of formats. llguidance's fractions of a second have no end."""
+_HOURS = "T(?:0H(?:0M)?(?:0S)?|0M(?:0S)?|0S)"
+_PERIOD = f"^P(?:0W|{_HOURS}|0D(?:{_HOURS})?|(?:0Y|0M|0Y0M)(?:0D)?(?:{_HOURS})?)$".replace("0", "[0-9]{1,6}")
+_LIMITED = {"date": _DAY, "time": f"^{_CLOCK}$", "date-time": f"{_DAY[:-1]}T{_CLOCK}$", "duration": _PERIOD}
+"""Patterns instead of formats. llguidance's fractions of a second and numbers in durations have no end."""
 
 _MOST = 2**53  # llguidance rounds larger bounds, and refuses bounds from 2^63 on
 _MOST_ITEMS = 10_000  # llguidance refuses 100,000

@@ -396,7 +396,7 @@ def prompt_of(prompt: Asked) -> Prompt:
 
 
 def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
-    if not isinstance(prompt, Sequence):
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
         raise UsageError(f"the prompt is {shown(prompt)}, which has the wrong type.", hint=_FORMS)
     for number, message in enumerate(prompt, start=1):
         if not isinstance(message, Mapping):
