@@ -50,8 +50,8 @@ LONG = [
     f"docs/{name}.md"
     for name in (
         "architecture", "chat", "checks", "cluster", "data", "diagnose", "engines", "evaluate", "extending",
-        "generate", "generate_instructions", "python", "rlhf", "run", "self", "serve", "train", "weights",
-        "api/train",
+        "generate", "generate_instructions", "python", "rlhf", "run", "self", "self_tasks", "serve", "train",
+        "weights", "api/train",
         *(f"start/{name}" for name in ("terminal", "browser", "python", "evaluate")),
         *(f"tutorials/{name}" for name in ("agents", "application", "training", "research", "operating")),
     )

@@ -364,21 +364,25 @@ def test_a_way_is_chosen_early_and_other_verbs_go_it(caplog: pytest.LogCaptureFi
     assert caplog.messages == [said.format(" the", " lacks", ""), said.format("out", "s", give)]
 
 
-def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
+def promise() -> str:
     prompts(30)
     script(*["sun", "rain"] * 200)
     assert chosen().exit_code == 0
     Path("script.jsonl").rename("gone.jsonl")
+    return Path("way.yaml").read_text()
+
+
+def verified() -> str:
+    done = redraft("diagnose", "way.yaml", "--verify")
+    assert done.exit_code == 1
+    return done.stdout
+
+
+def test_a_promise_is_verified_to_the_word() -> None:
+    text = promise()
     done = redraft("diagnose", "way.yaml", "--verify")
     assert (done.exit_code, done.stderr) == (0, "")
     assert re.fullmatch(r"Verified: the promise, and \d+ answers\.\n", done.stdout)
-    text, [file] = Path("way.yaml").read_text(), Path("d/runs").glob("*/own/seed-0/best-of-4.jsonl")
-
-    def verified() -> str:
-        done = redraft("diagnose", "way.yaml", "--verify")
-        assert done.exit_code == 1
-        return done.stdout
-
     for before, after, said in (
         ("  gain: .*", "  gain: 0.99", "promise.gain is 0.99, but the records give 0."),
         ("drafts: 4", "drafts: 2", "drafts is 2, but the records give 4."),
@@ -400,7 +404,11 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its user may set that"
     Path("way.yaml").write_text(text.replace("evidence: d", "evidence: []"))
     refused(redraft("diagnose", "way.yaml", "--verify"), "has no field promise.evidence to verify")
-    Path("way.yaml").write_text(text)
+
+
+def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
+    text = promise()
+    [file] = Path("d/runs").glob("*/own/seed-0/best-of-4.jsonl")
     Path("way").mkdir()
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its evidence is in d, not beside it"
     Path("way").rmdir()

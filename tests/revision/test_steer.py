@@ -24,7 +24,7 @@ def test_the_first_answer_passes() -> None:
 
 def test_words_steer_beside_a_schema_that_leaves_room_for_them() -> None:
     checks = ["keys:title,text", "contains:snow", "lacks:cold", "words<=40"]
-    chain = redraft.revise("Describe winter.", checks=checks, max_tokens=90, seed=1, max_revisions=0)
+    chain = redraft.revise("Describe winter.", checks=checks, max_tokens=60, seed=1, max_revisions=0)
     assert chain.passed, chain.answer
     assert chain.steps[0].steered == ("keys:title,text", "contains:snow", "lacks:cold")
 

@@ -11,7 +11,7 @@ from tests.gguf_files import with_text
 
 pytest.importorskip("xllamacpp")
 
-ASKED: Any = {"seed": 3, "max_tokens": 100, "max_revisions": 0}
+ASKED: Any = {"seed": 3, "max_tokens": 50, "max_revisions": 0}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def thinker(default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> st
 
 @pytest.mark.parametrize("check", ["words<=12", "json"])
 def test_an_answer_behind_a_thought_that_is_ended_has_its_form(thinker: str, check: str) -> None:
-    (step,) = redraft.revise("Describe rain.", model=thinker, checks=[check], max_thoughts=20, **ASKED).steps
+    (step,) = redraft.revise("Describe rain.", model=thinker, checks=[check], max_thoughts=10, **ASKED).steps
     assert (step.passed, bool(step.reasoning)) == (True, True)
     assert step.usage.completion_tokens <= ASKED["max_tokens"]
     assert "</think>" not in step.answer
