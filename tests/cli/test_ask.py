@@ -142,7 +142,7 @@ def test_a_minimum_of_revisions_that_was_not_reached_is_said() -> None:
     model = verbs.script("A gull.", "Bad. Revision is needed.", "")
     done = ask("Describe a bird.", "-m", model, "--min-revisions", "3")
     assert (done.stdout, done.exit_code) == ("A gull.\n", 1)
-    assert "the model made 1 of at least 3 revisions" in done.stderr
+    assert "the model made 1 revision, but the minimum is 3" in done.stderr
 
 
 def test_the_prompt_may_come_from_standard_input() -> None:

@@ -226,7 +226,7 @@ def test_an_edited_record_is_found(whole: Path, edit: tuple[str, str], said: str
 
 def test_ways_are_compared_at_equal_money_if_it_is_known_and_that_can_be_verified(whole: Path) -> None:
     copytree(whole, "d")
-    refused(redraft("diagnose", "d", "--equal", "money"), "no two ways in d record money.", "--price IN,OUT")
+    refused(redraft("diagnose", "d", "--equal", "money"), "compared at equal money.", "--price IN,OUT")
     assert verify().exit_code == 0, "the page is as before"
     refused(redraft("diagnose", "d", "--equal", "gold"), "--equal is 'gold'.", "tokens, seconds or money")
     [file] = Path("d").rglob("plain.jsonl")
@@ -282,7 +282,7 @@ def test_an_edited_figure_and_a_lost_file_are_found(whole: Path) -> None:
         (("humaneval:test.jsonl",), ("--run-code",)),
         ((GSM8K, "--score", "words<=5"), ("--score needs files of chains",)),
         ((GSM8K, "test.jsonl"), ("a folder of runs was given with other files",)),
-        ((GSM8K, "--drafts", "2"), ("--drafts cannot be set, because each way has its own value",)),
+        ((GSM8K, "--drafts", "2"), ("--drafts cannot be set: each of --ways has its own number",)),
         ((GSM8K, "--mode", "best-of"), ("--mode best-of cannot be set", "--ways best")),
         ((GSM8K, "--max-revisions", "0"), ("--max-revisions is 0",)),
         ((GSM8K, "--check", "judge[7]:Is it kind?", "--judge", "default"), ("asks a judge",)),
@@ -423,9 +423,9 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert f"{file.relative_to('d')} was changed afterwards." in verified()
     file.write_text(chains)
     Path("d").rename("elsewhere")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "d: choice.json or answers are missing or damaged.")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "the evidence in d is missing or damaged.")
     for edit, said in (
-        ("evidence: " + "d" * 5000, "d: choice.json or answers are"),
+        ("evidence: " + "d" * 5000, "d is missing or damaged."),
         ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
         ("\n  ".join(f"x{n}: 1" for n in range(50)) + "\n  evidence: elsewhere", "not shown: 30."),
     ):
@@ -443,7 +443,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     rmtree("of/d/tasks")
     refused(redraft("diagnose", "of/way.yaml", "--verify"), "own.jsonl cannot be read")
     rmtree("of/d/runs")
-    lacks = "d: choice.json or answers are missing or damaged."
+    lacks = "d is missing or damaged."
     for damage in ("[" * 20_000, '{"files": {}, "way": {}}', ""):
         refused(redraft("diagnose", "of/way.yaml", "--verify"), lacks)
         Path("of/d/choice.json").write_text(damage)

@@ -158,7 +158,7 @@ def test_a_wrong_file_of_models_is_refused_before_anything_is_loaded(text: str, 
     ("words", "said"),
     [
         (["--models", "none.yaml"], "none.yaml cannot be read"),
-        (["--models", "one.yaml"], "--model would not be served: each entry in one.yaml names a model."),
+        (["--models", "one.yaml"], "--model has no effect: each entry in one.yaml sets its own model."),
         (["script:rain.jsonl"], "Write: --model script:rain.jsonl"),
         (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, but there are no keys"),  # noqa: S104
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),

@@ -189,7 +189,7 @@ def test_an_adapter_of_the_default_model(
     (models / "first" / "adapter_config.json").write_text(config.read_text().replace("+first", ""))
     if trained_on == "default+first":
         refused = weights("merge-lora", "model", "adapter", "-o", "wrong")
-        assert "was trained on default+first, but model records no merge with first.\n" in refused.stderr
+        assert "was trained on default+first, but model has no record of merging first.\n" in refused.stderr
         assert "  redraft weights merge-lora default+first adapter -o FOLDER\n" in refused.stderr
         succeeds("merge-lora", "model", "first", "-o", "with-first", "-q")
     base_of_same = "with-first" if "+" in trained_on else "model"

@@ -54,7 +54,7 @@ def test_a_sync_call_within_its_own_loop_is_refused_and_does_not_wait_for_ever()
     with pytest.raises(UsageError) as caught:
         redraft.revise("Go.", model=ScriptedEngine(["a"]), checks=[Nested()])
     assert caught.value.message == "redraft.revise was called inside an async check of redraft.revise."
-    assert caught.value.hint == "There, write: await redraft.arevise(…)"
+    assert caught.value.hint == "In the check, write: await redraft.arevise(…)"
 
 
 def test_a_sync_check_may_call_revise() -> None:

@@ -30,7 +30,7 @@ OWN = {
         ({"criticise": "{found}\n\nJudge it."}, "the words 'Revision is needed'", "'Revision is not needed'"),
         ({"rewrite": "{found}"}, "there is no template 'rewrite'", "criticise, revise"),
         ({}, "the option prompts has no template", "docs/recipes.md"),
-        ("nowhere", "there are no prompts 'nowhere'", "task, teacher"),
+        ("nowhere", "prompts cannot be 'nowhere'", "task, teacher"),
     ],
 )
 def test_a_wording_that_cannot_be_used_is_refused(value: Any, message: str, hint: str) -> None:
@@ -100,7 +100,7 @@ def test_a_line_of_white_space_separates_paragraphs(blank: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "named"), [({"revise": "{found}\n\nAgain \ud83d."}, "revise"), ("a" * 5000, "no prompts 'aaa")]
+    ("value", "named"), [({"revise": "{found}\n\nAgain \ud83d."}, "revise"), ("a" * 5000, "cannot be 'aaa")]
 )
 def test_a_text_that_no_file_or_record_can_hold_is_refused(value: Any, named: str) -> None:
     with pytest.raises(UsageError, match=named):

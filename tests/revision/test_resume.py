@@ -126,7 +126,7 @@ def test_texts_that_were_cut_are_made_again(steps: list[Step], stop: Any, kept: 
 @pytest.mark.parametrize(
     ("chain", "said"),
     [
-        (Chain(prompt=Prompt(instruction="Hi."), stop="accepted"), "its stop is 'accepted'"),
+        (Chain(prompt=Prompt(instruction="Hi."), stop="accepted"), "chain.stop is 'accepted'"),
         (Chain(prompt=Prompt(instruction="Ho.")), "for another prompt: 'Ho.'"),
     ],
 )

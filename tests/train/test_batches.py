@@ -224,7 +224,7 @@ def test_one_a_row_keeps_the_order() -> None:
 
 @pytest.mark.parametrize("put", [pack, one_a_row])
 def test_an_example_that_is_longer_than_a_row_is_refused(put: object) -> None:
-    with pytest.raises(UsageError, match=r"(?s)1,200 tokens, but a row has room for 1,000.*_max_length 1200"):
+    with pytest.raises(UsageError, match=r"(?s)1,200 tokens, but may have at most 1,000.*_max_length 1200"):
         put(np.array([10, 1200]), 1000)  # type: ignore[operator]
 
 

@@ -25,10 +25,10 @@ FIRST = guards.Moment(1, math.nan, math.nan, 0.0, 4e-3, ["a"], None, begins=True
         (
             MOMENT,
             "learning rate 0.001; records: r/0, r/1",
-            "The weights before this step are finite. Look at these",
+            "The weights were finite before this step. Check the listed",
         ),
         (MOMENT, "r/7, …; newest checkpoint: out/checkpoint-5", "Start over (--overwrite_output_dir)"),
-        (FIRST, "step 1: the loss", "No step was taken, and the weights are finite. Look at these records"),
+        (FIRST, "step 1: the loss", "No step was taken, and the weights are finite. Check the listed"),
         (FIRST, "records: a; newest checkpoint: none yet", "without --fp16"),
     ],
 )

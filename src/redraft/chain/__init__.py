@@ -125,7 +125,7 @@ class Feedback(_Record):
     """A criticism of an answer: a text and a verdict.
 
     Attributes:
-        by: The author. `both` means a model and the checks. A `person`'s requests are stored in `checks`.
+        by: The author. `both` means a model and the checks. For a `person`, `checks` contains the requests.
         reasoning: The model's thoughts before `text`.
     """
 
@@ -467,10 +467,10 @@ def has_answer(steps: Sequence[Step]) -> bool:
 def best_step(steps: Sequence[Step], *, prefer_last: bool = False) -> int | None:
     """Return the index of the best answer, or None if no step has an answer (`has_answer`).
 
-    Checked answers are ranked by these criteria, in turn: all checks passed, no loop at the end, not `lost`,
-    complete, higher score, last (with `prefer_last`), earlier. Without checks, the last complete answer is
-    best. An answer without a verdict counts as incomplete if a fresh draft follows. Echoes rank last. If a
-    person requested changes, all answers before the last request rank just above echoes.
+    Checked answers are compared by these criteria, in turn: all checks passed, no loop at the end, `finish`
+    is not `lost`, complete, higher score, lower index. With `prefer_last`, the last answer beats equal ones.
+    Without checks, the last complete answer is best, and an answer without a verdict counts as incomplete if
+    a fresh draft follows. Echoes rank last. Answers before a person's last request rank just above echoes.
     """
     if not has_answer(steps):
         return None

@@ -149,7 +149,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens with marks. A control token that contains a `BREAK` stays text."""
+        """Replace control tokens with marks, except control tokens that a `BREAK` (`chain.chat`) hides."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
@@ -267,14 +267,14 @@ class Uncut:
 
     @property
     def learnt(self) -> int:
-        """The number of tokens in the first turn with loss, from the first to the last token with loss."""
+        """In the first turn with loss, the number of tokens from the first to the last token with loss."""
         turn = next(end for end in self.turns if end > self.first)
         return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
 
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to `limit` tokens.
 
-        The prompt is cut to leave room for min(`learnt` (default: `self.learnt`), `limit // 2`) tokens.
+        The prompt is cut until min(`learnt` or `self.learnt`, `limit // 2`) tokens fit from `first` on.
         """
         if not self.trained[1:].any():
             return Skipped("there is no token to train on")

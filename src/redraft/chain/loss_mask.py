@@ -111,7 +111,7 @@ def is_learnt(message: Mapping[str, Any]) -> bool:
 
 
 def last_turn(chain: Chain, objective: Objective) -> list[Span]:
-    """Return the spans of the last turn: the best answer for the objective `answer`, otherwise all steps."""
+    """Return the spans of the last turn: all steps or, with the objective `answer`, only the best answer."""
     if objective == "answer":
         return best_answer(chain, objective)
     return whole_chain(chain, objective, plain=True)

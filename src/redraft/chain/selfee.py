@@ -276,8 +276,8 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
     """Parse the text of a chain, with or without the prompt.
 
     If `prompt` is given, the rendered prompt is removed from the start. Otherwise, a prompt is recognised by
-    `### Instruction:`. The prompt then ends at the last `### Answer:` after which no heading comes, or
-    `### Feedback 1:` comes first. The last nonempty answer is the best.
+    `### Instruction:`. The prompt then ends at the last `### Answer:` whose next heading is
+    `### Feedback 1:`, or that has no next heading. The last nonempty answer is the best.
     """
     if prompt is None:
         prompt, written = _split(text)

@@ -123,14 +123,14 @@ def form_of(check: Check) -> Form | None:
 class Prefixed(Check, Protocol):
     """A check that can reject the beginning of an answer, because no continuation passes.
 
-    If another answer may follow, an answer is stopped as soon as the check rejects the beginning.
+    An answer is stopped as soon as the check rejects the beginning, except the last answer that is allowed.
     """
 
     def prefix(self, text: str) -> Prospect:
         """Judge the beginning of an answer: `lost` if neither `text` nor any continuation passes.
 
-        The last word may still grow ("light" becomes "lighthouse"), and white space around the answer is
-        stripped. This method is called often, so even a few milliseconds are too long.
+        The last word of `text` may be unfinished ("light" of "lighthouse"). A finished answer has no white
+        space around it. This method is called often, so even a few milliseconds are too long.
         """
         ...
 
@@ -229,9 +229,9 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Reasoning in tags (`chain.thoughts`) is not judged. If a check has a schema, all checks get only the
-    answer's JSON (`json_in`). But if any check is from IFEval, all checks get the whole answer. A blank
-    answer always fails. `wishes` are the changes that a person asked for.
+    Reasoning in tags (`chain.thoughts`) is removed from the answer. A blank answer always fails. If a check
+    has a schema and no check is from IFEval, all checks get only the answer's JSON (`json_in`). The
+    check `grounded` also accepts facts in `wishes`, the changes that a person asked for.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)

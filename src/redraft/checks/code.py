@@ -166,7 +166,7 @@ def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
     """Return the parts of the program in an answer: functions, outer before inner, and then statements.
 
     Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. An
-    unparsable fenced program is cut before each unindented line, and the names are "".
+    unparsable program has no parts or, if fenced, a part named "" from each unindented line to the next.
     """
     program, marked_off = program_of(answer)
     found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()

@@ -166,7 +166,7 @@ class Date(NamedTuple):
 
 
 def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
-    """Yield an `AMOUNT` or `SPOKEN` match's readings: `5m` is 5 million or 5 metres, and 5% is also 0.05."""
+    """Yield a number's readings (`AMOUNT`, `SPOKEN`): `5m` is 5 million or 5 metres, and 5% is also 0.05."""
     given = match.groupdict()
     scale, sign = (given.get("scale") or "").lower().removesuffix("s"), -1 if given["sign"] else 1
     before = _STOP.split(match.string[max(match.start() - _NEAR, 0) : match.start()])[-1]

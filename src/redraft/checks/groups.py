@@ -102,7 +102,7 @@ class AnyOf(_Group):
 class Auto:
     """`auto`: the answer meets the demands that rules find in the prompt.
 
-    A chain replaces `auto` with checks derived from the prompt. A group or a reward runs `auto` as a check.
+    A chain replaces `auto` with the derived checks. `any`, `all` and training rewards run `auto`.
     """
 
     name: str = "auto"

@@ -98,7 +98,7 @@ class Written:
 
 @cache
 def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
-    """Return the kinds that a writer may use, by name. redraft's kinds come first, in this module's order."""
+    """Return by name the kinds of checks that `writer` may use: redraft's in module order, then plugins'."""
     found = load_all("redraft.checks", CheckKind)
     places = {id(value): place for place, value in enumerate(globals().values())}
     names = sorted(found, key=lambda name: places.get(id(found[name]), len(places)))

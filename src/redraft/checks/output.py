@@ -136,8 +136,8 @@ def from_type(output: Any) -> OutputCheck:
         raise UsageError(message, hint=f"Give {_TYPES}.") from None
     if impossible(schema):
         raise UsageError(
-            f"no JSON fits {_name_of(output):.80}: a required field allows no value, or requires"
-            " the type itself again.",
+            f"no JSON fits {_name_of(output):.80}: a required field allows no value, or contains"
+            " the type itself.",
             hint="Give the field a default, or allow None: kid: Node | None = None",
         )
     return OutputCheck(output, adapter)

@@ -65,7 +65,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
         if not impossible(schema):
             return found
         problem = "no JSON fits it: a required part allows no value, is too long, or contains itself"
-        hint = "Look for `not`, `false`, a type within itself, a minimum above its maximum or 500,000."
+        hint = "Look for `not`, `false`, a type within itself, minimum > maximum, a length over 500,000."
     except SchemaError as error:
         fault = error.context[0] if error.context else error
         problem = f"it is not a JSON Schema: {fault.json_path}: {fault.message}"
@@ -157,10 +157,10 @@ class _Impossible:
 
 
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
-    """Follow `keys` into a schema. Return the number of keys followed, and the schema at the last key.
+    """Follow `keys` into a schema. Return the number of keys followed, and the schema of the value there.
 
-    Keys are followed as far as the schema describes values. A forbidden value has the schema False.
-    Return None if the schema has references that cannot be followed.
+    Stop at a key whose value the schema does not describe. If the schema forbids a key, return the schema
+    False for the value. Return None if the schema has references that cannot be followed.
     """
     part, used = schema, 0
     for key in keys:

@@ -226,7 +226,7 @@ _OTHERS = {
 
 
 def sketch(schema: Any) -> str | None:
-    """Return the shape of the JSON that a schema allows; None if the notation cannot express the schema."""
+    """Return a schema in the notation `{"a": string, "b"?: number[]}`; None if that is impossible."""
     try:
         return _Sketch(schema).shape(schema)
     except (_Unsaid, RecursionError):

@@ -113,7 +113,7 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 class Count:
     """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit.
 
-    If the answer is JSON with strings, only the strings' text is counted. `lines` counts all lines.
+    In JSON with strings, only the strings' text is counted, but `lines` are counted in the whole answer.
     """
 
     unit: str
@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to avoid the phrase. With `part`, only marks such as `;` steer."""
+        """A `Form` that makes a model avoid the phrase. None with `part`, except for marks such as `;`."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))

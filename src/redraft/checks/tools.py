@@ -81,7 +81,7 @@ class ToolCheck:
 
     @property
     def demand(self) -> str:
-        """A sentence that tells the model how to call the tool; empty if `inner` has no demand."""
+        """A sentence that tells the model how to call the tool; empty if the check of arguments has none."""
         if self.after:
             return f"Call {self.target} only after {self.after} has answered."
         if self.inner is None:
@@ -161,7 +161,7 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
         CheckSyntaxError: The target does not name a tool, or the function cannot be called with one value.
     """
     if not isinstance(target, str) or not re.fullmatch(_TARGET, target):
-        hint = 'Write "pay", or for an argument "pay.amount".'
+        hint = 'Name a tool, such as "pay", or an argument of a tool, such as "pay.amount".'
         raise CheckSyntaxError(f"tool_check was given {target!r:.60}, which does not name a tool.", hint=hint)
     inner = FunctionCheck.around(function)
     return ToolCheck(f"tool:{target} {inner.name}", target, inner, typed=True)

@@ -116,7 +116,7 @@ def _edit(settings: Settings, file: Path, places: Sequence[Any], cache: Path | N
     from redraft.revision.api import to_patch
 
     if str(file) != "-" and _has_piped():
-        hint = f"To edit the piped text, write --edit - and not {file}. To pipe nothing, add < /dev/null"
+        hint = f"To edit {file}, end the command with < /dev/null. To edit the piped text, write: --edit -"
         raise UsageError(f"a text is piped in, but --edit changes only {file}.", hint=hint)
     if "auto" in (settings.get("check") or ()):
         hint = "Name the checks, as in --check 'words<=50'."

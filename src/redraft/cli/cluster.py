@@ -34,7 +34,7 @@ class RayFlags:
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
-        """With `--ray`, run all shares on the cluster and merge the outputs. Exit if items are not done.
+        """With `--ray`, run all shares on the cluster, and merge the outputs. Exit if any item is left.
 
         `function` is the `module:name` of the coroutine function that is called with `inputs`, `out` and
         `options` for each share. Every path in `inputs` and `options` is a file to read.
@@ -74,7 +74,7 @@ class NodeFlags:
 
     @contextmanager
     def entered(self) -> Iterator[Applications | None]:
-        """Connect to the cluster, and yield the `Applications` for models. Without `--ray`, yield None."""
+        """Connect to the cluster, and yield `Applications` to open models. Without `--ray`, yield None."""
         if self.ray is None:
             if self != NodeFlags():
                 raise UsageError("--replicas and --app need --ray.", hint="Add --ray.")

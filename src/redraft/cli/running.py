@@ -42,8 +42,8 @@ def tell_failures(job: JobResult) -> None:
 def check_files(out: Path, example: str, source: Path | None = None) -> None:
     """Raise `UsageError` for a path '-', because runs resume from files. The hint shows `example`."""
     if str(out) == "-":
-        hint = f"A stopped run resumes from its output. Write {example}"
+        hint = f"A stopped run resumes from its output file. Write {example}"
         raise UsageError("the output has to be a file, not '-'.", hint=hint)
     if str(source) == "-":
-        hint = "A resumed run reads its input again. Write … > prompts.jsonl first."
+        hint = "A resumed run reads its input again. Write the input into a file first."
         raise UsageError("the input has to be a file, not '-'.", hint=hint)

@@ -122,6 +122,6 @@ def _of_file(path: Path, flags: Given) -> tuple[list[ModelSettings], dict[str, A
         entries.append((name, "", settings))
         passes[name], replies[name] = frozenset(own.server_fields), own.of_replies(where, settings)
     if flags.get("model") and all("model" in keys for keys in document.values()):
-        hint = "Leave out --model, or add it to the file under a name."
-        raise UsageError(f"--model would not be served: each entry in {path} names a model.", hint=hint)
+        hint = f"Leave out --model, or give the model an entry in {path}."
+        raise UsageError(f"--model has no effect: each entry in {path} sets its own model.", hint=hint)
     return entries, {"passes": passes, "replies": replies}

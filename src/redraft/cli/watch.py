@@ -69,8 +69,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` contains the steps shown before. If `steps` is True, all texts are shown. If False, each text
-    has a line. The best answer follows, unless it was shown as the only text. If None, no text stays.
+    `earlier` contains the steps shown before. If `steps` is True, all texts are shown, and at the end
+    the best of several answers. If False, each text has a line, and the best follows. If None, nothing stays.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made
 
 
 def loading(load: Load, watch: Watch) -> Load:
-    """Wrap `load` to show the role of the model that is loading, unless a download shows progress."""
+    """Wrap `load`: `watch` shows which model is loading, unless a download shows its own progress."""
 
     async def shown(role: Role, reference: str) -> Engine:
         if not fetches(reference):

@@ -43,10 +43,10 @@ class Job:
 
     @contextmanager
     def run(self, source: Path, model: Path | None = None, ref: str | None = None) -> Iterator[Run]:
-        """Yield the `Run` of a command with a progress bar. Then tell how to try `model`, the output.
+        """Show a progress bar, and yield the settings for writing weights. Then print how to try `model`.
 
-        `ref` is the reference of an adapter with a base. Warnings about NaN and infinite values are printed
-        even with --quiet, and make the exit status 1.
+        If `model` is an adapter, `ref` also names the base: `BASE.gguf+ADAPTER.gguf`. Warnings about NaN and
+        infinite values are printed even with --quiet, and make the exit status 1.
         """
         from redraft.weights.output import Run
 

@@ -116,14 +116,14 @@ def _known(
         if name not in known:
             hint = nearest(name, known)
             hint = hint or f"Known names: {', '.join(sorted(known)[:20])}{' …' * (len(known) > 20)}"
-            raise UsageError(f"{flag}: {name!r} is not a known name.", hint=hint)
+            raise UsageError(f"{flag} does not know {name!r}.", hint=hint)
     return frozenset(names)
 
 
 def clean_chain(
     chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings
 ) -> tuple[bytes, bool] | Drop:
-    """Apply the named rules in order. Return a `Drop` or a pair: the JSON line, and whether HTML is left."""
+    """Apply the named rules in order. Return a rule's `Drop`, or the JSON line and whether it has HTML."""
     cleaned, turns = chain, answered_turns(chain)
     for rule in (rule for rule in RULES if rule.name in names):
         outcome = rule.apply(cleaned, turns, settings)

@@ -50,7 +50,7 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match is `ngram` shared words in a row or a whole shorter question. The file `dropped` lists matches.
+    A match is `ngram` shared words in a row or, for a shorter question, all words. `dropped` lists matches.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()
@@ -76,7 +76,7 @@ def decontaminate(
     if lost > _MANY * (output.kept + lost):
         [(item, times)] = seen.most_common(1)
         text = f"{lost:,} of {output.kept + lost:,} records were dropped, {times:,} of them because of"
-        hint = "Perhaps the records share only a common phrase: see --dropped. To require more words: --ngram"
+        hint = "--dropped FILE lists the shared words. If they are only a common phrase, raise --ngram."
         run.tell(f"{text} {items.names[item]}.", hint)
     return output.result({"items found": len(seen)})
 

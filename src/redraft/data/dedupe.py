@@ -142,8 +142,8 @@ def examine(chain: Chain, where: str, like: Likeness) -> Entry:
 def rank_of(chain: Chain, texts: Sequence[str], line: bytes) -> bytes:
     """Return a chain's sort key: answered before unanswered, long before short, then by hash, source and id.
 
-    Repeated spaces inside a line do not count as length, but of equally long chains, the chain with fewer
-    spaces ranks first. Line breaks and indents count, because code needs them.
+    Repeated spaces inside a line do not count as length. If two chains are equally long, the chain with
+    fewer spaces ranks first. Line breaks and indents count, because code needs them.
     """
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
@@ -180,9 +180,9 @@ def sift(
 ) -> Iterator[bytes | Duplicate]:
     """Yield kept records as lines, and duplicates as `Duplicate`, in the order of the input.
 
-    All records are written to `spool` before the first result. The best of several duplicates is kept.
-    Records of `against` rank before all other records, are always kept, and are not yielded. `compared` is
-    called at intervals with the number of compared records and the total.
+    All `entries` are written to `spool` before the first result. The best of several duplicates is kept.
+    Records of `against` are not yielded. They rank before all entries, so that their duplicates are dropped.
+    `compared` is called at intervals with the number of compared records and the total.
     """
     ids, ranks, keys = _Column(), _Column(), _Column()
     for spooled, given in ((False, against), (True, entries)):

@@ -79,7 +79,7 @@ def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
-    """Yield the records as lines. A repeated id is replaced by the id of the record's chain, or numbered."""
+    """Yield the records as lines. Replace a repeated id by the chain's id, numbered if repeated too."""
     ids = Ids()
     for record in records:
         own = str(record.own)

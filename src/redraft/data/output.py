@@ -283,9 +283,9 @@ def writing(
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show progress, and write the provenance of the output at the end.
 
-    `reads` are all files that will be read, by default the provenance's source. The output may replace this
-    source or, without a source, a single file of `reads`. It may replace no other file of `reads`, `beside`
-    or `against`. The provenance lists `against`, and the fields that `about` returns before any replacement.
+    `reads` are all files that will be read, by default the provenance's source. The output may replace the
+    source or, if there is none, the only file of `reads`, but no other file of `reads`, `against` or
+    `beside`. The provenance lists `against` and the result of `about`, called before `out` is replaced.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # imports rich, which no worker process needs
 

@@ -49,7 +49,7 @@ class FieldMap:
             name, _, own = (part.strip() for part in pair.partition("="))
             if not (name and own) or name in fields:
                 fault = "names a field a second time" if name in fields else "is not NAME=FIELD"
-                hint = f"Use the names of a shape that redraft knows: {_EXAMPLE}"
+                hint = f"Write NAME=FIELD, each NAME once: {_EXAMPLE}"
                 raise UsageError(f"the field map contains {pair!r}, which {fault}.", hint=hint)
             fields[name] = own
         return cls(fields)
@@ -289,7 +289,7 @@ def import_files(
     """Import files, folders or hub datasets as chains. Same as `redraft data import`.
 
     `name` is the source, if fields do not reveal it. `fields` are maps such as
-    `instruction=question`. `which` selects the paths to read from an OASST1 tree.
+    `instruction=question`. `which` selects the conversations to read from an OASST1 message tree.
     """
     given, run = [*map(here, paths)], DataRun.of(out, options, import_files)
     places = [place for place in given if not place.name.endswith(".run.json")] or given
@@ -377,7 +377,7 @@ class _Counts:
         if output.gone.counts[_NO_QUESTION]:
             tell(_unasked(output), _JOIN if output.gone.counts[_NO_QUESTION] >= output.kept else None)
         if self.licences[UNKNOWN]:
-            hint = "Name the source with --as, or the licence with --licence; --force replaces the output."
+            hint = "Repeat the command with --force, and add --as SOURCE or --licence TEXT."
             tell(f"the licence of {counted(self.licences[UNKNOWN], 'record')} is unknown.", hint)
         if self.unanswered:
             # The fields that may contain the answer, the most frequent first.

@@ -90,9 +90,9 @@ def parts_of(
     """Split a chain into parts. Each part has at most `limit` tokens, or is a single exchange.
 
     A chain that fits or cannot be cut is returned unchanged. Otherwise each part repeats the leading system
-    message and the fields `_WHOLE` of `meta`. Everything else, such as steps, cost and gold answer, goes to
-    the last part. In earlier parts, the answer is a step without feedback, and `meta.message` has the other
-    fields of the answer's message.
+    message and the fields `_WHOLE` of `meta`. Everything else, such as steps, cost and gold answer, goes only
+    to the last part. If an earlier part ends in an assistant message, the message becomes a step, and is also
+    stored in `meta.message` if it contains more than text.
 
     Each later part begins with a user turn. The first part may begin with other turns, which `clean` removes.
 

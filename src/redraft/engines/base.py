@@ -75,8 +75,8 @@ class Sampling:
         unending: Whether to also ban the token that ends an answer.
         likelier: Pairs of a token and an amount to add to the logit, for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With `schema`, `begun` is the start of a JSON text. The engine then adds only one value that
-            matches the schema, followed by a comma or bracket.
+            With `schema`, `begun` is the start of a JSON text, and `schema` describes only the next value.
+            The engine then writes this value and a comma or bracket.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: Additional request fields, which override redraft's fields. Without
             `EngineInfo.any_request`, only `EngineInfo.fields` are allowed. Never logged or recorded.
@@ -86,8 +86,8 @@ class Sampling:
             with `EngineInfo.own_sampling` choose the values. A `top_p` other than 1 counts as set.
         top_logprobs: Number of most probable tokens to report at each position, with `logprobs`.
         role: What to write. Engines with `EngineInfo.roles` have different weights for each role.
-        call_id: The call's id, which is the same in every run of a job. A resumed job finds replies to sent
-            batches by this id. `JournaledEngine` sets the id.
+        call_id: The call's id, which is the same in every run of a job. A resumed job uses the id to find
+            replies to an earlier run's batches. `JournaledEngine` sets the id.
         chain: The id of the call's chain. A router sends all calls of a chain to the same replica.
     """
 
@@ -367,9 +367,9 @@ async def opened_by_prompt(
 ) -> Replies:
     """Yield deltas, and detect whether the chat template ends the prompt with a thought's opening tag.
 
-    If so, replies begin inside a thought, and `splitter.until` is set to the tag that closes the thought. If
-    not, `until` is "". `known` stores `until` for requests that want thinking (True), want none (False), or
-    say neither (None). Replies to requests that want thinking are held back until their tag is known.
+    If so, replies begin inside a thought, and `splitter.until` is set to the thought's closing tag. If not,
+    `until` is "". `known` keeps this value for later requests: under True if a request turns thinking on,
+    False if off, None otherwise. With thinking on, deltas are held back while the value is unknown.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None

@@ -52,8 +52,8 @@ _LONG_FORMATS = frozenset({"email", "hostname", "uri"})
 def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Add bounds to all parts of a schema, so that matching JSON needs about `tokens` tokens at most.
 
-    Existing bounds are kept if they fit. An object with named properties may have no further properties. A
-    type may contain itself at most three times (`LEVELS`). Emoji may need more tokens.
+    Existing bounds are kept if they fit. If an object's schema names properties, other properties are
+    forbidden. A type may contain itself at most three times (`LEVELS`). Emoji may need more tokens.
     """
     found: Any = None
     free = is_open(schema)
@@ -75,9 +75,9 @@ def is_open(schema: Any) -> bool:
 
 
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the required properties that a JSON object cut inside a string lacks, with their schemas.
+    """Return the required properties, with schemas, that are missing in a JSON object cut inside a string.
 
-    Return None for any other text, an empty string, or a string whose schema sets more than `maxLength`.
+    Return None for any other text, an empty string, or a string that a keyword besides `maxLength` limits.
     """
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):

@@ -76,8 +76,8 @@ class Config:
     def key_for(self, url: str) -> Key | None:
         """Return the key for a URL's server, or None.
 
-        A variable `REDRAFT_KEY_…` takes precedence over `[keys]`, and `host:port` over `host`. By default, a
-        provider's variable, such as `OPENAI_API_KEY`, is sent only to that provider, over https.
+        A variable `REDRAFT_KEY_…` takes precedence over `[keys]`, and a key for `host:port` over a key for
+        `host`. Otherwise, a known provider over https gets the key in a variable such as `OPENAI_API_KEY`.
         """
         names = _host_names(url)
         entry = next((self.keys[name] for name in names if name in self.keys), None)

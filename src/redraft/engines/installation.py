@@ -28,7 +28,7 @@ from redraft.jobs.plugins import KINDS, OWN, PluginError, all_plugins
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report."""
+    """One line of the report of `redraft doctor`."""
 
     what: str
     well: bool | None  # whether the part works; None if an optional part is missing

@@ -218,7 +218,7 @@ def _folder_with_adapters(ref: str) -> ModelReference | None:
             for name in names:  # a folder's content is checked when it is loaded
                 if name.endswith(".gguf"):
                     message = f"{name} is an adapter for llama.cpp, but {base} is a transformers folder."
-                    hint = f"Name the adapter's folder, or use both as GGUF: redraft weights gguf {base}"
+                    hint = f"Name the adapter's folder, or convert the base: redraft weights gguf {base}"
                     raise UsageError(message, hint=hint)
                 if not name or not _path(name).is_dir():
                     hint = f"--model {base}+path/adapter-folder"

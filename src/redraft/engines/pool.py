@@ -257,7 +257,7 @@ class PoolEngine:
             ours, its = getattr(self._info, name), getattr(info, name)
             if ours != its:
                 pair = f"{next(each.name for each in self._members if each.engine)} and {other}"
-                return ModelError(f"{pair} differ: {name} is {ours!r} and {its!r}.", hint=ONE_MODEL)
+                return ModelError(f"{pair} differ in {name}: {ours!r} and {its!r}.", hint=ONE_MODEL)
         return None
 
     def _works(self, member: Member, chain: str) -> None:

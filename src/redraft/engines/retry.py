@@ -187,7 +187,7 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Reserve an amount. A negative amount is given back. Use at most `catch_up` seconds of idle time."""
+        """Reserve an amount, or give back a negative one. Make up for at most `catch_up` idle seconds."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
@@ -202,8 +202,8 @@ class Turn(NamedTuple):
 class RateLimit:
     """Decides when requests to one server may be made. Two limits delay requests and retries.
 
-    - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
-      call reserves the mean of earlier calls, and corrects this at the end.
+    - `rpm` and `tpm` are spread evenly over the minute. A call first reserves the mean number of tokens of
+      earlier calls. At the call's end, the actual number, unknown before, replaces the reserved number.
     - The limit on active requests begins with the first 429. Each 429 multiplies the limit by `CUT`, unless
       the request began before the last cut. Each successful reply adds 1/limit.
     """
@@ -217,7 +217,7 @@ class RateLimit:
     async def turn(self, most: int) -> Turn:
         """Wait until a request may be made: first come, first served. Call `over` when the request ends.
 
-        `most` is the request's maximum number of tokens, which is reserved until a first call has ended.
+        `most`, the request's maximum number of tokens, is reserved only if no earlier call has ended.
         """
         queued = self._door.locked()
         async with self._door:

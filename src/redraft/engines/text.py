@@ -64,7 +64,7 @@ class Spelling:
         return FinalText()
 
     def end(self, *unspoken: int) -> FinalText:
-        """At the end of a stream, return the text held back. `unspoken` are tokens without text."""
+        """Return the text held back until the end. Its tokens include `unspoken`, which have no text."""
         if self._unspelt:
             start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
             cut = self._release(after.removeprefix(start).rstrip(_BROKEN), len(self._unspelt))

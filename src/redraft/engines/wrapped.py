@@ -167,7 +167,7 @@ class JournaledEngine(WrappedEngine):
     stored. Closing this engine leaves the journal open.
 
     `identity` contains JSON values that identify the model. `scope` is the item's id in a job, or empty for
-    a cache, which all items share. Numbers in keys start at `used`, a resumed chain's number of replies.
+    a cache, which all items share. `used`, a resumed chain's number of replies, is added to a key's count.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     if selects is None and len(firsts) == 1:
         found = firsts
     if not firsts:
-        hint = "Look for a repository of the same model named …-GGUF."
+        hint = "Look for this model's GGUF repository, often named …-GGUF."
         raise ModelError(f"{repo} has no GGUF file.", hint=hint)
     if len(found) != 1:
         wanted = f"{len(found) or 'no'} files for {selects!r}" if selects else "several GGUF files"

@@ -38,7 +38,7 @@ def licence_in(origin: Any) -> str:
 
 
 def origin_of(meta: Mapping[str, Any], file: str) -> tuple[str, str]:
-    """Return the data set and licence in a record's `meta`. Without a data set, return `file` instead."""
+    """Return the data set and licence in a record's `meta`. `file` takes the place of a missing data set."""
     origin = meta.get("origin")
     named = origin.get("dataset") if isinstance(origin, Mapping) else None
     return (named[:_LONGEST] if isinstance(named, str) and named.strip() else file), licence_in(origin)

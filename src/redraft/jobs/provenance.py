@@ -283,7 +283,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 def differences(first: dict[str, Any], other: dict[str, Any], source: Path | None) -> Iterator[str]:
     """Yield a text for each difference between the run records of two outputs.
 
-    `source` is the longer input. If the shorter input is its beginning, the inputs count as equal.
+    Inputs of different lengths count as equal if both are beginnings of the file `source`.
     """
     yield from _changed(first, other)
     for name in _INPUTS:

@@ -122,7 +122,7 @@ def _opened(url: str) -> tuple[Any, str]:
     except ImportError as error:
         if protocol in _EXTRAS:
             raise MissingExtra(f"{protocol}://", _EXTRAS[protocol]) from None
-        raise UsageError(f"{url} cannot be opened: {error}.", hint="Install the named package.") from None
+        raise UsageError(f"{url} cannot be opened: {error}.", hint="Install the missing package.") from None
     except ValueError as error:
         hint = "redraft reads s3://, gs://, hf:// and other paths that fsspec supports."
         raise UsageError(f"{url}: {error}.", hint=hint) from None

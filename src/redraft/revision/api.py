@@ -78,7 +78,7 @@ class Background:
         if threading.current_thread() is self._thread:
             work.close()
             message = "redraft.revise was called inside an async check of redraft.revise."
-            raise UsageError(message, hint="There, write: await redraft.arevise(…)")
+            raise UsageError(message, hint="In the check, write: await redraft.arevise(…)")
         future = asyncio.run_coroutine_threadsafe(work, self._started())
         try:
             return future.result()
@@ -87,8 +87,8 @@ class Background:
             raise
 
     async def keep(self, reference: str, patience: Patience) -> Engine:
-        """Return a model's engine, loaded once (on servers: per key and waiting times). Use only in `run`."""
-        # In another folder, the same relative path names another file.
+        """Return a model's engine, which the first call loads. Use only in `run`."""
+        # In another folder, a relative path names another file. Keys and waiting times of servers may differ.
         key: object = reference if reference == "default" else (Path.cwd(), reference)
         if servers := [part for part in references_of(reference) if "://" in part]:
             key = (reference, patience, *map(load_config().key_for, servers))
@@ -422,14 +422,14 @@ SHORTEST = 16
 def settled(
     asked: Prompt, options: RevisionOptions, info: EngineInfo, *, once: bool | None = None
 ) -> tuple[RevisionOptions, tuple[str, ...]]:
-    """Decide whether the default model's adapters or its base model alone answers.
+    """Decide who answers: the default model's adapters, or its base model alone.
 
     Args:
         once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
-        The options, and the prompt in the wordings of the adapters' training (`engines.learnt`). If
-        there are none, the base model answers, and revises only for requested revisions, checks or critics.
+        The options, and the prompt in the adapters' training wordings (`engines.learnt`). If there is no
+        wording, the base model answers. It revises only if revisions, checks or a critic are requested.
     """
     drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
@@ -550,7 +550,7 @@ def check_plain(plan: Plan) -> None:
     more = next(filter(None, map(beyond_text, messages)), "")
     if plan.mode == "native" and more:
         message = f"native revision needs messages of plain text, but one has {more}."
-        raise RecordError(message, hint="Use mode 'prompted', and a server that accepts such messages.")
+        raise RecordError(message, hint="Use mode 'prompted'.")
 
 
 def check_request(plan: Plan) -> None:

@@ -277,7 +277,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text was written in place of a call: a required one, or one with such arguments."""
+    """Return whether a text replaces a call: a call is due, or the text is JSON, like earlier calls."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 

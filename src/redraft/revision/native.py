@@ -104,7 +104,7 @@ class Stream:
         return list(self.parser.steps()) or [Step(answer="")]
 
     def room(self) -> int:
-        """Return the next request's token limit. On an exercise, `LONGEST_WORK` replaces `max_tokens`."""
+        """Return the next call's token limit. With `Plan.exercises`, `LONGEST_WORK` replaces `max_tokens`."""
         return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
     def stops(self) -> tuple[str, ...]:
@@ -225,8 +225,8 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
-    An exercise is asked in the wordings of `Plan.exercises`, until the model can judge its answer. If the
-    model never can, or was not trained on such prompts, the base model answers.
+    The wordings in `Plan.exercises` are tried in turn, until the feedback calculates the answer correctly.
+    If no try succeeds, or if the model was not trained on prompts like this, the base model answers.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)

@@ -188,7 +188,7 @@ _PLACES = "pairs of a place and a wish: [('40 dollars', 'in euros')], or one wis
 
 
 def is_place(value: Any) -> bool:
-    """Return whether a value is a wish (a change), or a place (text, positions, JSON pointer) and a wish."""
+    """Return whether a value is a wish, or a pair of a place (text, positions or JSON pointer) and a wish."""
     pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else ("-", value)
     if isinstance(pair[0], list | tuple):
         return len(pair[0]) == 2 and all(type(each) is int for each in pair[0]) and is_place(pair[1])
@@ -320,7 +320,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether the judge may have to choose a draft or run a check. Check objects are taken to ask it."""
+        """Whether the judge may have to choose a draft or run a check. This is assumed for check objects."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
@@ -384,7 +384,7 @@ def check_together(found: RevisionOptions) -> None:
     least, most = found.min_revisions, found.most_revisions
     if least > most:
         message = f"the minimum of {least} revisions is above the maximum of {most}."
-        raise UsageError(message, hint="Both count revisions after the first answer.")
+        raise UsageError(message, hint=f"Set max_revisions to {least} or more.")
     check_engines(found)
     for faults in (_faults_of_tools, _faults_of_drafts, _faults_of_wording, _faults_of_mode):
         for fault, hint in faults(found):
@@ -393,14 +393,12 @@ def check_together(found: RevisionOptions) -> None:
     for role in ("model", "critic", "judge"):
         if found.cache and not isinstance(getattr(found, role), str | None):
             raise UsageError(
-                f"the {role} is given as an engine, and a cache cannot identify its weights.",
+                f"the {role} is given as an engine, whose weights the cache cannot identify.",
                 hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
             )
     if found.judge is not None and not found.asks_judge:
-        raise UsageError(
-            "a judge was given, but nothing asks it.",
-            hint="Add a check: 'judge:Is it kind?'. Or set drafts, and leave out checks: the judge chooses.",
-        )
+        hint = "Add a check: 'judge:Is it kind?'. Or set drafts without checks: then the judge chooses one."
+        raise UsageError("a judge was given, but nothing asks it.", hint=hint)
 
 
 def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
@@ -481,13 +479,13 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         hint = "Add one, such as words<=50. docs/checks.md lists them."
         yield f"mode {options.mode!r} needs checks, but none were given.", hint
     if options.mode in BY_CHECKS and critic:
-        hint = "Use mode 'prompted': checks judge first, then the critic."
+        hint = "Use mode 'prompted': first the checks judge, then the critic."
         yield f"mode {options.mode!r} has no critic, but one was given.", hint
     if options.mode == "best-of" and options.min_revisions:
-        hint = f"Use mode 'verified' with {drafts} drafts: the best draft is revised."
+        hint = f"Use mode 'verified' and drafts={drafts}. The best draft is then revised."
         yield f"mode 'best-of' revises nothing, but min_revisions is {options.min_revisions}.", hint
     if options.mode == "best-of" and critic:
-        hint = f"Use mode 'prompted' with {drafts} drafts: the critic judges the best draft."
+        hint = f"Use mode 'prompted' and drafts={drafts}. The critic then judges the best draft."
         yield "mode 'best-of' has no critic, but one was given.", hint
 
 
@@ -502,7 +500,7 @@ def choose_mode(
 ) -> Mode:
     """Choose the mode for a call. Raise `UsageError` if the model does not support `mode`.
 
-    `mode` may be `auto`. Set `by_chat` if an option, such as a gold answer, rules out native revision.
+    `mode` may be `auto`. `by_chat`: whether an option, such as a gold answer, rules out native revision.
     """
     if mode == "native" and not info.continues:
         message = f"{info.name!r} cannot continue raw text, which native revision needs."

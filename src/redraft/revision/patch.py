@@ -150,7 +150,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
-    """Return edits for wrong, missing or surplus JSON values at `pointers`. At `kept`, the types stay."""
+    """Return edits for wrong, missing or surplus JSON values at `pointers`. Types at `kept` do not change."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))

@@ -118,7 +118,7 @@ class Watch:
 
     @property
     def instead(self) -> dict[str, Any]:
-        """If a promise with `drift: one` is broken, the options for one answer per prompt, otherwise {}."""
+        """Options for one answer per prompt if the promise is broken and `drift` is `one`, otherwise {}."""
         if self.promise.drift != "one" or not self.broken:
             return {}
         return {**_ONE, "steer": False} if self.promise.way.startswith("steered") else {**_ONE}

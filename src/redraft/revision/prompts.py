@@ -81,8 +81,8 @@ class Wording:
                 always = "always " * (phrase in self.criticise or self.scores)
                 raise UsageError(
                     f"the template `criticise` does not {always}ask for the words {phrase!r}.",
-                    hint=f"Ask the model to decide with the words {VERDICTS[0]!r} or {VERDICTS[1]!r}, "
-                    "in a paragraph without {found} or {gold}.",
+                    hint="Add a paragraph without {found} and {gold}. Let it ask for one verdict: "
+                    f"{VERDICTS[0]!r} or {VERDICTS[1]!r}.",
                 )
 
     @property
@@ -193,7 +193,7 @@ def wording_of(value: Any) -> Wording:
         return SHIPPED[value]
     if not isinstance(value, Mapping):
         hint = f"Give one of: {', '.join(SHIPPED)}. Or two templates: {_EXAMPLE}"
-        raise UsageError(f"there are no prompts {value!r:.80}.", hint=hint)
+        raise UsageError(f"prompts cannot be {value!r:.80}.", hint=hint)
     for key in value:
         if key not in PLACES:
             raise UsageError(f"there is no template {key!r:.40}.", hint="Templates: criticise, revise")

@@ -271,8 +271,8 @@ def pieces_of(
 ) -> dict[int, str]:
     """Return the numbered parts of a reply, or {} if a number is wrong or other text comes first.
 
-    A part is a line, a paragraph if the old part has several lines, or a list if `lists` is set. Text after
-    that is dropped, unless the part's number is in `free`. If not `whole`, the last part is dropped.
+    A part is one line or, if the old part has several lines, one paragraph. With `lists`, a part may be a
+    list. Later text is dropped, except in parts with numbers in `free`. If not `whole`, drop the last part.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)

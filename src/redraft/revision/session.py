@@ -47,7 +47,7 @@ class Conversation:
         return True
 
     def undo(self) -> None:
-        """Undo the last turn, or its last revision."""
+        """Undo the last `add`, which added a turn or revised the last turn."""
         if not self._earlier:
             raise UsageError("there is nothing to undo.", hint="The conversation has no answered question.")
         self.turns = self._earlier.pop()

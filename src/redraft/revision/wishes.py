@@ -56,7 +56,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
         hint = "Combine them into one wish, or give each a place: places=[('a passage', 'a wish')]."
         if len(places) == 2 and lone in answer:
             hint = f"Put the place and its wish in a pair: places=[{tuple(places)!r:.80}]."
-        raise UsageError(f"the wish {lone!r:.60} has no place, and there are other wishes.", hint=hint)
+        raise UsageError(f"{len(places)} wishes were given, but {lone!r:.60} has no place.", hint=hint)
     found = list[Edit]()
     wanted = [edit for place in _plain(answer, lone) or places for edit in _edits(answer, place)]
     for edit in sorted(_numbered(answer, wanted), key=lambda edit: edit.begin):

@@ -105,13 +105,13 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
 
 
 def faults_of(chain: Chain, *, with_checks: bool, shown: bool = False) -> Iterator[tuple[str, str | None]]:
-    """Yield each fault of the best answer: message, and hint or None. If `shown`, hints repeat no step."""
+    """Yield message and hint (or None) of each fault of the best answer. `shown`: the user saw all steps."""
     if chain.stop == "cancelled" or chain.best is None:
         yield _without_end(chain)
         return
     if missing := chain.missing_revisions:
-        wanted, why = counted(chain.revisions + missing, "revision"), STOPS.get(chain.stop or "", "")
-        message = f"the model made {chain.revisions} of at least {wanted}: {why}."
+        made, why = counted(chain.revisions, "revision"), STOPS.get(chain.stop or "", "")
+        message = f"the model made {made}, but the minimum is {chain.revisions + missing}: {why}."
         yield message, "Raise --max-tokens or the budget."
     if left := chain.unchanged:
         found = "\n".join(f"{each['passage']!r:.60}: {each['why']}." for each in left)

@@ -93,7 +93,7 @@ class Gate:
         empty.cancel()
 
     def cut(self) -> None:
-        """Cancel all chains. `drain` then waits `GRACE` seconds for the last output."""
+        """Cancel all requests. `drain` then waits up to `GRACE` seconds for the last output."""
         self._cut.set()
         for token in self._tokens:
             token.cancel()

@@ -81,7 +81,7 @@ class JsonFormatter(logging.Formatter):
     """Formats a log record as one JSON object on a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a request's entry, or any other message with the request's id, as JSON."""
+        """Return a record as JSON: the `Entry` of a request, or a message with the id of the request."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         found: dict[str, Any] = {"time": when, "level": record.levelname.lower()}
         if isinstance(record.msg, Entry):

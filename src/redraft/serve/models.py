@@ -111,7 +111,7 @@ class Models:
         return found
 
     def promises(self) -> dict[str, Watch]:
-        """Return the `Watch` of each model whose recipe promises a share of right answers, by model name."""
+        """Return, by model name, the `promise.Watch` of recipes that promise a share of right answers."""
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:

@@ -159,7 +159,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models. Equal engines are shared. Prefers llama.cpp if checks of requests may steer sampling."""
+    """Opens models, which share equal engines. Prefers llama.cpp to OpenVINO if checks may steer."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]

@@ -98,8 +98,8 @@ def two_a_row(lengths: Ints, capacity: int) -> Rows:
 def _check_lengths(lengths: Ints, capacity: int) -> None:
     longest = int(lengths.max(initial=0))
     if longest > capacity:
-        message = f"an example has {longest:,} tokens, but a row has room for {capacity:,}."
-        hint = f"Set --model_max_length {longest} for longer rows, or cut the examples to {capacity} tokens."
+        message = f"an example has {longest:,} tokens, but may have at most {capacity:,}."
+        hint = f"Set --model_max_length {longest}, or cut the examples to {capacity} tokens."
         raise UsageError(message, hint=hint)
 
 
@@ -188,7 +188,7 @@ class Source(ABC):
         """Return the number by which a batch's loss is divided, such as the number of trained tokens."""
 
     def metrics(self) -> dict[str, float]:
-        """Return further metrics for the log, computed since the last call."""
+        """Return the source's own metrics since the last call, for the log. By default, there are none."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:

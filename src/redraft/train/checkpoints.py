@@ -49,7 +49,7 @@ def load_state(path: Path) -> Any:
 
 def unreadable(path: Path, error: Exception) -> ModelError:
     """Return the error for a damaged checkpoint file."""
-    hint = "Move that checkpoint away: the same command then resumes from the previous one."
+    hint = "Move that checkpoint away: the same command then resumes from the checkpoint before it."
     return ModelError(f"{path} cannot be read: {error!s:.200}.", hint=hint)
 
 
@@ -237,7 +237,7 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
 def prune(output: Path, limit: int | None) -> None:
     """Delete folders of unfinished saves. With `limit`, keep only the `limit` newest complete checkpoints.
 
-    Other checkpoints without `complete.json` are kept, because another trainer may have saved them.
+    Also keep newer damaged checkpoints, and those without `complete.json`: another trainer may own them.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)

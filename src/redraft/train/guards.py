@@ -79,25 +79,25 @@ def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelErr
     if trained and moment.begins and moment.resumed:
         why = f", because the checkpoint {moment.resumed} contains broken weights: {fault}"
         hint = "The records are not the cause. Move that checkpoint away, and the same command resumes from "
-        hint += "the previous one. Or start over (--overwrite_output_dir)."
+        hint += "the checkpoint before it. Or start over (--overwrite_output_dir)."
     elif found and (moment.begins or not trained):
         why = f", because the model was damaged before training: {fault}"
         hint = "The records are not the cause. Start from an intact model: --model_name_or_path FOLDER"
     elif found:
         why = f", because an earlier step broke the weights: {fault}"
-        hint = f"{again}, --max_grad_norm 0.5 or --warmup_ratio 0.1. Checkpoints may be broken too."
+        hint = f"Checkpoints may be broken as well. {again}, --max_grad_norm 0.5 or --warmup_ratio 0.1."
     elif moment.begins:
-        hint = "No step was taken, and the weights are finite. Look at these records, and try "
+        hint = "No step was taken, and the weights are finite. Check the listed records, and try "
         hint += "--dtype float32 --bf16 False, without --fp16."
     else:
-        hint = f"The weights before this step are finite. Look at these records. {again}, "
+        hint = f"The weights were finite before this step. Check the listed records. {again}, "
         hint += "--max_grad_norm 0.5, --warmup_ratio 0.1, or --dtype float32 without --fp16."
     return ModelError(f"step {moment.step}: {what} is not a finite number{why} ({moment}).", hint=hint)
 
 
 @dataclass
 class Divergence:
-    """Detect a loss that stays far above its lowest mean over `STRETCH` steps, for too many steps."""
+    """Detect a loss that is more than `MARGIN` above `best` for `patience` steps in a row."""
 
     patience: int  # steps in a row; 0 for never
     best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats

@@ -313,7 +313,8 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
         theirs, alpha = lora_weights(adapter, sizes_from_config(base.config.to_dict()))
     own = peft.get_peft_model_state_dict(added, save_embedding_layers=False)
     for name in sorted(own.keys() ^ theirs.keys()):
-        raise UsageError(f"--lora_from: {name!r:.120} is missing from {adapter} or from the new adapter.")
+        hint = "Train the same modules (--lora_target_modules), or leave out --lora_from."
+        raise UsageError(f"{adapter if name in own else 'the new adapter'} has no {name!r:.120}.", hint=hint)
     config: Any = added.peft_config["default"]
     begun = {}
     for name, values in own.items():

@@ -28,7 +28,7 @@ from redraft.train.batches import IGNORED
 
 
 def fuse(model: PreTrainedModel | PeftModel) -> bool:
-    """Make a model compute the loss with this module when the model is called with labels.
+    """Make a model compute the loss with the functions of this file when the model is called with labels.
 
     Call this once, after adding adapters. The model then also accepts `num_items_in_batch`, by which the
     summed loss is divided (default: the number of trained tokens in the batch). Calls without labels do not
@@ -70,7 +70,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return a signature for the replacement of `whole`. Libraries look for `position_ids` in signatures."""
+    """Return a `forward`'s signature plus `num_items_in_batch`. Libraries look in it for `position_ids`."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),

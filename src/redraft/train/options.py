@@ -310,12 +310,12 @@ class PpoOptions(RunOptions):
             raise UsageError("--do_sample False is not supported.", hint=f"Leave it out: {_ALL}.")
         if 0 < (most := self.importance_sampling_clip_max) < 1:
             agreed = "the weight of a token on which sampler and trainer agree"
-            hint = "--importance_sampling_clip_max 2, or 0 for no weights."
+            hint = "Set it to 1 or more. Or set it to 0 for no importance weights."
             raise UsageError(f"--importance_sampling_clip_max {most:g} is below 1, {agreed}.", hint=hint)
         if self.fsdp_words:
             raise UsageError(
                 "--fsdp splits the weights over processes, but PPO needs the whole model to write answers.",
-                hint="Leave it out: each process then loads the whole model.",
+                hint="Leave out --fsdp: each process then loads the whole model.",
             )
         if not self.max_length and self.min_new_tokens > self.max_new_tokens:
             raise UsageError(

@@ -92,7 +92,7 @@ class PpoVerb(Verb[PpoOptions]):
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if trained and longest + (answer := room(own, longest)) > trained:
             both = f"a prompt of {longest:,} tokens and an answer of {answer:,} together exceed"
-            hint = f"{own.longest_flag} {trained} leaves out prompts that are too long."
+            hint = f"To leave out prompts that are too long: {own.longest_flag} {trained}"
             raise UsageError(f"{both} the {trained:,} tokens that the model was trained for.", hint=hint)
         policy = Learner(model, own)
         read = Ppo(
@@ -159,7 +159,7 @@ class Ppo(Source):
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Make a rollout batch if needed, and yield minibatches. `stops` is called between chunks."""
+        """Make a rollout batch if needed, calling `stops` before each chunk of answers. Yield minibatches."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
@@ -410,7 +410,7 @@ def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Bat
 
 
 def of_scores(scores: Sequence[_Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return metrics of rewards and lengths. With several rewards, add the mean of each reward."""
+    """Return metrics of rewards and lengths, including the mean of each reward if there are several."""
     tokens = mask.sum(1)
     varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
     tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
@@ -436,7 +436,7 @@ def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return the mean KL per token between sampler and trainer, in nats. Empty if `drawn` is all NaN."""
+    """Return the mean KL(sampler ‖ trainer) per token, in nats. Empty if the sampler gave no log-probs."""
     if not (known := mask & ~drawn.isnan()).any():
         return {}
     return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}

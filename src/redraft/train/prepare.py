@@ -125,7 +125,7 @@ class DataReport:
         of[one] = of.get(one, 0) + 1
 
     def lines(self, marked: str = "with loss") -> list[str]:
-        """Return the report as lines. Tokens with loss are counted and named `marked`, unless it is ""."""
+        """Return the report as lines. `marked` describes the trained tokens; "" leaves out their count."""
         share = self.trained / max(self.tokens, 1)
         of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
@@ -229,7 +229,7 @@ class Encodes(Protocol):
         """A hash of all settings that determine a record's examples. The hash does not include the code."""
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return the record's chains that should become examples."""
+        """Return the chains in a record. A chain is a prompt and answers with feedback."""
 
     def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
         """Return the examples of a chain, or the reason why the chain has no example."""

@@ -302,7 +302,7 @@ class Ready:
 
     @property
     def replaces(self) -> bool:
-        """Whether, without `--overwrite_output_dir`, the run repeats a run that left no usable checkpoint."""
+        """Whether an earlier run left files but no usable checkpoint. False with `--overwrite_output_dir`."""
         if self.checkpoint or self.own.overwrite_output_dir:
             return False
         output = self.loop.folder

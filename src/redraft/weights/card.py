@@ -62,7 +62,7 @@ def card_metadata(folder: Path) -> dict[str, Any]:
 
 
 def card_of(metadata: Mapping[str, Any]) -> str | None:
-    """Return a model card with licence, base models and sources from GGUF metadata, or None without any."""
+    """Return a model card with licence, bases and sources from GGUF metadata; None if all are missing."""
     urls = [_plain(metadata.get(f"general.base_model.{i}.repo_url")) for i in range(_MOST_BASES)]
     bases = [url.removeprefix(_HUB) for url in urls if url and url.startswith(_HUB)]
     title = _plain(metadata.get("general.name"))

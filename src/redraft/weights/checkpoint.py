@@ -119,7 +119,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     files = tuple(sorted(set(weight_map.values())))
     pickled = [file for file in files if file.endswith(BIN)]
     if pickled and not allow_pickle:
-        hint = "Add --allow-pickle if you trust its source. Torch's restricted loader then reads it."
+        hint = "If you trust the author, let torch's restricted loader read the files: --allow-pickle"
         raise UsageError(f"{folder / pickled[0]} is a pickle, which can contain a program.", hint=hint)
     tensors: dict[str, header.TensorInfo] = {}
     metadata: dict[str, str] = {}

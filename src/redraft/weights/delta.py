@@ -102,8 +102,8 @@ def apply(
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
     A wrong base is rejected before anything is written. The shapes must fit. If redraft made the delta, the
-    base's fingerprint must match. Otherwise, the configurations must fit, and if the base lacks rows, `vocab`
-    must name the convention for these rows.
+    base's fingerprint must match. For other deltas, the configurations must fit. If such a delta adds rows,
+    `vocab` must say whether a missing row of the base counts as `zero` or as the `mean` of all rows.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -211,7 +211,7 @@ def _found_recipe(
         recipe = Recipe(exact=False, vocabulary=convention)
     elif vocab not in (None, recipe.vocabulary):
         hint = f"Leave --vocab out: the delta's header says {recipe.vocabulary}."
-        raise UsageError(f"--vocab {vocab} is not the convention of {delta.path}.", hint=hint)
+        raise UsageError(f"--vocab {vocab} is wrong for {delta.path}.", hint=hint)
     else:
         why = "as the delta records"
     tell(f"convention for added tokens: {recipe.vocabulary} ({why})")
@@ -295,16 +295,16 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 
 
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
-    """Return the convention for a delta's added rows, and the reason as a phrase.
+    """Return the convention (`zero`, `mean` or `none`) for rows that only a delta has, and why, as a phrase.
 
-    `asked` is the convention chosen by the user, which must fit the shapes. If the delta adds rows, `asked`
-    is required, because the rows do not show what was subtracted.
+    With such rows, the user must choose `zero` or `mean` (`asked`), because the rows do not show what was
+    subtracted. Without such rows, the convention is `none`, and `asked` must be `none` or None.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{name} {ours:,} → {theirs:,}" for name, (ours, theirs) in rows.items())
-        message = f"{delta.path} fits no convention for added tokens: embeddings grow unequally ({found})."
+        message = f"{delta.path} adds different numbers of rows to the base's embeddings: {found}."
         raise ModelError(message, hint="Check that base and delta belong together.")
     if not added:
         if asked not in (None, "none"):

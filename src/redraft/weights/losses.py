@@ -38,7 +38,7 @@ class Losses:
             self.add(name, infinite=sum(not_finite(after)) - odd, zero=zero)
 
     def add(self, name: str, *, odd: int = 0, infinite: int = 0, zero: int = 0) -> None:
-        """Add these numbers to the counts of a tensor."""
+        """Add `odd`, `infinite` and `zero`, if positive, to the counts of a tensor."""
         for counts, more in ((self.odd, odd), (self.infinite, infinite), (self.zero, zero)):
             if more > 0:
                 counts[name] = counts.get(name, 0) + more

@@ -169,9 +169,9 @@ class TestOtherVerbs:
 
     def test_a_folder_of_comparisons_is_read_by_diagnose(self, here: Path) -> None:
         put(here / "pays" / "runs.json")
-        with pytest.raises(UsageError, match="pays is the output of redraft diagnose") as caught:
+        with pytest.raises(UsageError, match="pays is a folder of runs, not a file") as caught:
             next(read_lines(Path("pays")))
-        assert caught.value.hint == "redraft diagnose pays"
+        assert caught.value.hint == "View it: redraft diagnose pays"
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems allow no such names")

@@ -102,8 +102,8 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--rules", "rolls"], "--rules: 'rolls' is not a known name.\n  Did you mean 'roles'?"),
-        (["--languages", "englisch"], "--languages: 'englisch' is not a known name.\n  Known names: af, "),
+        (["--rules", "rolls"], "--rules does not know 'rolls'.\n  Did you mean 'roles'?"),
+        (["--languages", "englisch"], "--languages does not know 'englisch'.\n  Known names: af, "),
         (["--rules", ""], "there is no rule to apply."),
         (["--rules", "language"], "the rule 'language' needs a list.\n  For example: --languages en"),
         (["--like", "selfee", "--rules", "html"], "--like and --rules both choose the rules."),

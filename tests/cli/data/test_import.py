@@ -44,7 +44,7 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
         "redraft: 2 kept, 1 dropped",
         "  unreadable          1",
         "redraft: the licence of 1 record is unknown.",
-        "  Name the source with --as, or the licence with --licence; --force replaces the output.",
+        "  Repeat the command with --force, and add --as SOURCE or --licence TEXT.",
     ]
 
 

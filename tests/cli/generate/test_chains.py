@@ -258,7 +258,7 @@ def test_unit_tests_give_the_verdicts() -> None:
 def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
     records(TASK)
     result = generate(["x"], "--recipe", "checked_code")
-    refused(result, "--verify code runs programs that a model wrote", "--run-code")
+    refused(result, "--verify code needs --run-code, because", "Add --run-code")
     Path("own.yaml").write_text("verify: code\nrun_code: true\n")
     assert "no option 'run_code'" in generate(["x"], "--recipe", "own.yaml").output
 

@@ -286,7 +286,7 @@ def test_a_batch_that_fails_validation_says_why(code: str) -> None:
         assert done.exit_code == 3
         (name,) = server.batches
         assert f"refuses {name}: line 1: Not for batches.; line 2: Not for" in done.stderr
-        assert "This batch costs nothing." in done.stderr
+        assert "A refused batch costs nothing." in done.stderr
         assert not Path("out.jsonl.errors.jsonl").exists()
         finish(server)
 

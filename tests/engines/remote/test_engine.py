@@ -304,7 +304,7 @@ def test_a_list_that_is_none(server: FakeServer, reply: Reply, named: bool, mess
 # Faults
 
 
-KEY_HINT = "export {variable}=…, or under [keys] of "
+KEY_HINT = "export {variable}=…, or add "
 NO_MODEL = "The model `m` does not exist or you lack access."
 TOO_LONG = "maximum context length is 100 tokens. However, your messages resulted in 400 tokens."
 MMPROJ = "image input is not supported - hint: provide the mmproj"

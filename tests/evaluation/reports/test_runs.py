@@ -187,7 +187,7 @@ def test_a_truth_that_cannot_be_read_is_named(tmp_path: Path, truth: Any) -> Non
 
 def test_a_file_has_one_task_and_is_given_once(tmp_path: Path) -> None:
     path = kept(tmp_path / "run.jsonl", [scored(task, True, task=task) for task in ("gsm8k", "aqua")])
-    with pytest.raises(RecordError, match=r"run.jsonl:2: this chain belongs to aqua, the first one to gsm8k"):
+    with pytest.raises(RecordError, match=r"jsonl:2: this chain is from aqua, but the first is from gsm8k"):
         report(path)
     with pytest.raises(UsageError, match=r"run.jsonl is given twice"):
         report(path, path)

@@ -194,8 +194,8 @@ stages:
         ("first.txt}", "../first.txt}", UsageError, "must be a relative path inside the run's folder"),
         ("first.txt}", "last.txt}", UsageError, "stages first and last both write last.txt"),
         (FIRST, "verb: anser", UsageError, "there is no verb 'anser'"),
-        (FIRST, "verb: answer", UsageError, "the verb needs the option 'source'"),
-        (FIRST, "verb: answer, options: {source: a, modle: b}", UsageError, "the verb has no option 'modle'"),
+        (FIRST, "verb: answer", UsageError, "the option 'source' is missing"),
+        (FIRST, "verb: answer, options: {source: a, modle: b}", UsageError, "there is no option 'modle'"),
         (FIRST, "verb: answer, options: {source: a, max_revisions: -1}", UsageError, "max_revisions is -1"),
         (
             FIRST,

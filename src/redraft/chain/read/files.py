@@ -68,7 +68,7 @@ def check_records(path: Path) -> None:
     if str(path) == STDIO:
         return
     if (path / "runs.json").exists():
-        raise UsageError(f"{path} is the output of redraft diagnose.", hint=f"redraft diagnose {path}")
+        raise UsageError(f"{path} is a folder of runs, not a file.", hint=f"View it: redraft diagnose {path}")
     kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
     if not path.exists() and named_on_hub(path):
         kind = "is not a file here, but may be a dataset on the hub"
@@ -143,7 +143,7 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
     """Open a new file, or standard output. A temporary file is renamed to `path` when complete.
 
-    Special files, such as /dev/null or a named pipe, are written directly. Hints name the option `flag`.
+    Special files (/dev/null, named pipes) are written directly. Errors name `flag`, the option for `path`.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer
@@ -227,7 +227,7 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
         hint = f"If it is an inspect log: inspect log dump {name} > log.json"
         raise RecordError(f"{name} is an archive, not JSON.", hint=hint)
     if start.startswith(b"PAR1"):
-        hint = "redraft data import reads it if its name ends in .parquet."
+        hint = "Give the file a name that ends in .parquet. Then type: redraft data import NAME.parquet"
         raise RecordError(f"{name} is a Parquet table, not JSON.", hint=hint)
     if found := _INSIDE.match(start):
         field = found[1].decode(errors="replace")

@@ -47,7 +47,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace the quotations with the characters `BASE`, `BASE + 1` and so on, but at most `LAST`."""
+        """Replace each quotation with the next character from `BASE` to `LAST`, then always with `LAST`."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:

@@ -101,9 +101,9 @@ class ChainMaking:
             raise UsageError(said, hint=f"{out}, or leave out --verify.")
         if values.get("verify") == "code":
             if not run_code:
-                hint = "docs/checks.md#code says what the sandbox covers."
-                message = "--verify code runs programs that a model wrote, so it must be allowed."
-                raise UsageError(message, hint=f"Allow it with --run-code. {hint}")
+                hint = "Add --run-code. docs/checks.md#code says what the sandbox covers."
+                message = "--verify code needs --run-code, because redraft runs programs that a model wrote."
+                raise UsageError(message, hint=hint)
             find_sandbox()
         gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
         return cls(gold, first, values.get("verify"), tuple(checks))
@@ -136,7 +136,7 @@ class ChainMaking:
             try:
                 options["checks"] = (*self.checks, Number.of(gold))
             except CheckSyntaxError:
-                hint = "--verify number is for records whose gold answer is a number, such as GSM8K's."
+                hint = "Give gold answers that are numbers, as in GSM8K. Or leave out --verify number."
                 fault = f"{record.id}: the gold answer {gold!r:.40} is not a number."
                 raise RecordError(fault, hint=hint) from None
         return options

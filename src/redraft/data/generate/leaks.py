@@ -26,7 +26,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback that quotes gold text not in the judged answer, and later answers that quote it too."""
+    """Yield feedback that quotes gold text missing in the judged answer, and later answers with the quote."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= GOLD_LENGTH)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()

@@ -57,7 +57,7 @@ class _Now:
 
 
 class Slots(Cache):
-    """The cache of all layers of a model. `forward` sets `now.step` to the current pass."""
+    """The cache of all layers of a model. `forward` stores the current pass in `now.step`, for the layers."""
 
     def __init__(self, model: Any, slots: int, context: int) -> None:
         self.now, self.argument = _Now(Pass((0,), (0,), 1)), cache_argument(model)

@@ -105,7 +105,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn errors into `ModelError`, but not redraft's. Damaged files cause many types of exceptions."""
+    """Turn every error except `RedraftError` into `ModelError`: damaged files cause many types of errors."""
     try:
         yield
     except RedraftError:

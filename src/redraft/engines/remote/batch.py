@@ -327,7 +327,7 @@ class BatchServer(Server):
         # An error with a line number is about that line, not about the size of the batch.
         too_large = any(_TOO_MUCH.search(each.code or "") and not each.line for each in errors)
         if not most or not too_large:
-            hint = "Correct the settings that the server names. This batch costs nothing."
+            hint = "Correct the settings that the server names. A refused batch costs nothing."
             if too_large:
                 hint = "Other batches of the account may have filled the queue. Wait until they are done."
             raise EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)

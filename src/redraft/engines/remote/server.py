@@ -85,7 +85,7 @@ class Refusal:
 
     @property
     def of_request(self) -> bool:
-        """Whether a status 500 means a fault of the request, as for llama.cpp."""
+        """Whether a status 500 reports a fault of the request. llama.cpp sends 500 for such faults, too."""
         return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.complaint.about_request
 
 
@@ -268,7 +268,7 @@ class Server:
         return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a refused request to `path`, which is "" for a path that is known to exist."""
+        """Return the error for a refused request to `path`. Pass "" if the path is known to exist."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""
@@ -276,7 +276,7 @@ class Server:
         status = HTTPStatus.BAD_REQUEST if refusal.of_request else status
         if refusal.of_key:
             variable = variable_of(host) or key_variable(host)
-            hint = f'export {variable}=…, or under [keys] of {config_path()}: "{host}" = "env:NAME"'
+            hint = f'export {variable}=…, or add "{host}" = "env:NAME" to [keys] in {config_path()}'
             verb = f"refuses {key}" if key else "asks for a key"
             if status == HTTPStatus.FORBIDDEN:
                 verb = f"gives {key} no access" if key else "gives no access"

@@ -141,12 +141,12 @@ class Draft:
 
     @property
     def is_answer(self) -> bool:
-        """Whether the text ends with a sentence or is short like a title. Lists of one item are excluded."""
+        """Whether the text ends with a sentence or is as short as a title. False for a list of one item."""
         return (self.is_whole or len(self.text.split()) <= _TITLE) and not _LONE.match(self.text)
 
     @property
     def is_open(self) -> bool:
-        """Whether the last line is an unfinished sentence. Before it, a sentence or a blank line must end."""
+        """Whether the last line is an unfinished sentence after a finished one, a blank line or nothing."""
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)

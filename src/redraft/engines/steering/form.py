@@ -48,8 +48,8 @@ class Layout:
         mark: The text that each part begins with; `{}` stands for the part's number.
         between: The text between two parts.
         first: The number of a part, from 1, and the part's first word.
-        slots: The kinds of marked words that the text must contain. Each entry is one place: `[…]` or `*…*`
-            is words between these marks, `ABC` is a word in capitals.
+        slots: The marked words that the text must contain, with an entry for each: `[…]` or `*…*` for words
+            between these marks, `ABC` for a word in capitals.
     """
 
     title: bool = False
@@ -157,7 +157,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """A form that only has `without`: in both cases if `case` is set, and with `"` if `quoted` is set."""
+        """This form's `without` only: letters in both cases if `case` is set, plus `"` if `quoted` is set."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return what the tightest limit leaves after a text and samples of missing sentences; may be < 0."""
+        """Return how many words (or other units) fit after a text and its missing sentences; may be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)

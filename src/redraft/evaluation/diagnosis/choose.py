@@ -104,7 +104,7 @@ class Race:
         return sorted(made, key=lambda way: (self.spent(way).tokens, way.place))
 
     def spent(self, way: Strategy) -> Spent:
-        """Return a strategy's mean score and costs over all answers. Unknown tokens become infinity."""
+        """Return a strategy's mean score and costs over all answers. An unknown token count is infinity."""
         mean = Spent.mean(run for runs in self.seen[way].values() for run in runs)
         return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 
@@ -130,7 +130,7 @@ class Race:
 
     @cached_property
     def leader(self) -> Strategy:
-        """The usable strategy with the largest mean gain over one answer; at equal gains, the cheapest."""
+        """The usable strategy with the largest mean gain over `ONE`; at equal gains, the cheapest."""
         return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether some strategy that may be chosen keeps up with all others that may be chosen."""
+        """Whether some usable strategy is certainly not behind any other by `margin` or more."""
         return bool(self._safe)
 
     @property
@@ -179,8 +179,8 @@ class Race:
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
         """Return the gain of `way` over a kind of strategy at equal cost; None if costs cannot be compared.
 
-        `way` is compared with a random choice between two strategies of this kind (or `ONE`), one cheaper and
-        one dearer, with odds that make the mean costs equal. All bounds hold together with 95 % confidence.
+        `way` is compared with a random choice between a cheaper and a dearer strategy, each of this kind or
+        `ONE`. The odds make the mean costs equal. All bounds hold together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -382,11 +382,11 @@ def _steers_nothing(seen: Seen) -> bool:
 def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[int, Choice | None]:
     """Run the strategies block by block until the choice is certain. The same call resumes stopped runs.
 
-    Return the exit status and the choice after the last complete block. The choice is None if a limit is
-    reached before the first block is complete.
+    Return the exit status, and the choice after the last complete block (None if no block is complete).
 
     Raises:
-        UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`, or a check needs the right answer.
+        UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`. `UsageError` for several models,
+            and for a task whose checks need right answers (unless `check`, but not `judge`, is set).
     """
     settings, choice, status = matrix.settings, None, 0
     if len(matrix.models) > 1:
@@ -435,10 +435,10 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
     """
     told = yaml_of(text := text_of_settings(file), file)
     if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # it may expand to any size
-        raise UsageError(f"{file} has a YAML alias, which --choose never writes.", hint="Write its value.")
+        raise UsageError(f"{file} has a YAML alias, which is not allowed.", hint="Write its value instead.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
-        hint = "Give a file that --choose wrote. Its promise.evidence is the folder of the runs."
+        hint = "Give a file that --choose wrote. There, promise.evidence names the folder of the runs."
         raise UsageError(f"{file} has no field promise.evidence to verify.", hint=hint)
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
@@ -457,8 +457,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         again = {name: race.record[name] for name in made["promise"] if name in race.record}
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
-        hint = "Restore the files, or run the command with --choose again to make the missing ones."
-        raise UsageError(f"{folder!s:.200}: {CHOICE} or answers are missing or damaged.", hint=hint) from None
+        hint = f"Restore {CHOICE} and {RUNS}/. Or repeat the command with --choose, which makes lost files."
+        raise UsageError(f"the evidence in {folder!s:.200} is missing or damaged.", hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

@@ -193,13 +193,13 @@ class Curves:
 
     @property
     def native(self) -> int:
-        """The number of items where `revise` equals `alone`, because the model saw no check's feedback."""
+        """The number of items with equal results of `revise` and `alone`: no check's feedback was shown."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def trained(self) -> int:
-        """The number of items where the base model gave the single answer, but an adapter another answer."""
+        """The number of items with the single answer by the base model and another answer by an adapter."""
         each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
         return sum(any(other.base < one.base for other in rest) for one, *rest in each)
 
@@ -209,7 +209,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by cost. A comparable single answer comes first if it costs less."""
+        """Return a kind's points by cost. A cheaper single answer comes first, if model and checks agree."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
@@ -280,11 +280,11 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 
 
 def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
-    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if they are unfinished.
+    """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if too few finished.
 
-    The seed with the most strategies determines which strategies are compared. Seeds that lack one of these
-    strategies are left out, and so are items that a run lacks. Runs with untried items are left out too (but
-    kept with `parts`), because the tried items may be the easy ones.
+    Unless `parts`, unfinished runs are left out first, because the tried items may be the easy ones. Of the
+    rest, the seed with the most strategies determines which strategies are compared. Seeds that lack one of
+    these strategies are left out, and so are items that failed in some run.
     """
     made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):

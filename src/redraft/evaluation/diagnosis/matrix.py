@@ -56,7 +56,7 @@ class TaskFile:
 
     @classmethod
     def of(cls, text: str, *, judged: bool = False) -> Self:
-        """Parse `TASK:FILE`, a file of prompts (with checks unless `judged`), or a shipped task's name."""
+        """Parse one of: `TASK:FILE`; a shipped task; a file of prompts (with checks unless `judged`)."""
         task, colon, file = text.partition(":")
         if colon and task in plugins("redraft.tasks"):
             return cls(stem_of(Path(file)), task, Path(file))
@@ -246,9 +246,8 @@ def stored(file: Path, *names: str) -> dict[str, Any] | None:
 def _check_options(settings: Settings, models: Sequence[str]) -> None:
     for name in ("drafts", "min_revisions"):
         if settings.get(name) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            hint = "Set --samples or --max-revisions."
-            raise UsageError(f"{flag} cannot be set, because each way has its own value.", hint=hint)
+            fault = f"--{name.replace('_', '-')} cannot be set: each of --ways has its own number of answers."
+            raise UsageError(fault, hint="Set --samples or --max-revisions.")
     if not settings.get("max_revisions"):
         raise UsageError("--max-revisions is 0, so no answer would be revised.", hint="Set 1 or more.")
     if (mode := settings.get("mode")) in ("best-of", "repair"):

@@ -93,7 +93,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
         if plan["tasks"]:
             hint = "Repeat the command that began them, with the same options."
         if any(folder.glob("seed-*")):
-            hint = f"To measure revising there: redraft diagnose {folder}/seed-*/revise-2.jsonl"
+            hint = f"Give files in the folder: redraft diagnose {folder}/seed-*/revise-2.jsonl"
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
     families = ([row for curves in each for row in _comparisons(curves)] for each in (over, cells))
     return Table([*over, *cells], [row for rows in families for row in corrected(rows)], remarks, by)
@@ -179,7 +179,8 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
         raise UsageError(found, hint=hint)
     table = table_of(folder, by)
     if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
-        raise UsageError(f"no two ways in {folder} record {by}.", hint="For money, add --price IN,OUT.")
+        found = f"no ways in {folder} can be compared at equal {by}."
+        raise UsageError(found, hint="To compare money, make a new folder with --price IN,OUT.")
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())

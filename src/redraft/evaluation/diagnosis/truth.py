@@ -50,7 +50,7 @@ class Known:
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:
-        """Whether each answer passes all scoring checks. An echo may pass but is never right."""
+        """Whether each answer passes all scoring checks. A text that is no answer may pass, but is wrong."""
         return tuple(map(all_pass, self.truth.steps))
 
     @cached_property
@@ -151,7 +151,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
 
 
 def leaked(files: Iterable[Path]) -> str:
-    """Return a scoring check that told the model the wanted text, by name: `contains:rain`. "" means none."""
+    """Return the name of a scoring check that revealed the wanted text, such as `contains:rain`, or ""."""
     answered = ([*chains_of(file)] for file in files)
     for each in (each for made in answered if any(c.steps for c in made) for each in known(made).chains):
         for name in each.guided & each.scored:

@@ -84,7 +84,7 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
     for chain in read_records(file):
         key = question_id(chain)
         if key in found:
-            hint = "Give one answer per question, and each model its own file."
+            hint = "Keep one of the answers, or write each model's answers to a separate file."
             raise RecordError(f"{name_of(file)} has two answers to question {key}.", hint=hint)
         if not chain.steps:
             hint = "To give the questions, use --questions FILE."

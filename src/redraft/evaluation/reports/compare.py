@@ -370,8 +370,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    Each comparison's `model` is the model that comes earlier in `first`. If neither model is in `first`, the
-    model shown first in the pair's first review is used (second if the review is `swapped`).
+    Each comparison's `model` is the one that `first` lists earlier, or the only one listed. If neither is
+    listed, the pair's first review decides: the model shown first or, if `swapped`, the model shown second.
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

@@ -163,5 +163,5 @@ def _mixed(about: tuple[str, str], first: tuple[str, str], where: str, given: In
     elif before.startswith("lm-eval, ") and (named := before.split(", ")[2:]):
         field, one = "filter", named[0]
     take = f"Choose one: jq -c --arg f {quote(one)} 'select(.{field} == $f)' {quote(name_of(given.path))}"
-    message = f"{where}: this chain belongs to {task or 'no task'}, the first one to {before or 'no task'}."
+    message = f"{where}: this chain is from {task or 'no task'}, but the first is from {before or 'no task'}."
     return RecordError(message, hint=take if field else "Give each task its own file.")

@@ -99,7 +99,7 @@ class EvalRun(ScoredRun):
         return {} if self.guides is None else {"checks": (*self.guides, *self.checks(record))}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return notes for the result: why nothing was revised, and that no seed was set."""
+        """Return the notes that apply to the result: why nothing was revised, and that no seed was set."""
         told, rows = self.settings.get, []
         single = {*self.summary.stops} == {"max_revisions"} and told("mode") != "best-of"
         if single and self.summary.revisions == 0 != told("max_revisions"):

@@ -229,8 +229,8 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right or, without a task, passed all checks; None if unknown.
 
-    Without a best answer, the outcome is False if there is a task or an answer is an echo, otherwise None.
-    With neither a task nor any text, the outcome is None.
+    Without a best answer, return False if there is a task or an echo, otherwise None. But return None if
+    there is no task and all answers are blank.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))

@@ -183,7 +183,7 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return False for an echo, an empty text, or a text that could not pass a check any more (`lost`)."""
+    """Return False for an echo, a blank text, or a text stopped because it could only fail (`lost`)."""
     return not step.echo and not is_blank(step.answer) and step.finish != "lost"
 
 

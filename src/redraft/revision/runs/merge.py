@@ -100,9 +100,9 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Remove these ids from the table. Yield each id with its line, or with None if no part has the id.
+        """Yield the given ids, then the table's other ids, each with its line. Remove the given ids.
 
-        The lines of other ids follow, part by part.
+        The line is None if no part has the id. The other ids are yielded part by part.
         """
         for name in ids:
             place = self.places.pop(digest_of(name), None)
@@ -117,7 +117,7 @@ class Table:
         if line == before or _said(from_json(line)) == _said(from_json(before)):
             return
         first = next(number for number, at, _ in part.lines() if at == offset)
-        hint = "Two runs answered it. Leave out one of the parts, or remove one of the lines."
+        hint = "Remove one of the two lines, or leave out its file."
         raise RecordError(f"{name} has two different answers: {part.path}:{first} and {where}.", hint=hint)
 
 
@@ -195,7 +195,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     if not lock(file.fileno(), shared=True):
         raise being_written(path, run)
     if (record := run.read()) is None:
-        hint = "Name only outputs of shares with their run records beside them, such as out-*-of-00008.jsonl."
+        hint = f"Restore {run.path.name}, or name another file. Parts: out-*-of-00008.jsonl"
         raise OutputError(f"{path} is not a part of a job: {run.path.name} is missing or damaged.", hint=hint)
     if path.with_name(f"{path.name}.batches.jsonl").exists():
         hint = "Run this share again with --batch to get the replies."

@@ -162,7 +162,7 @@ class RunPlan:
         return own if needed and not self.cache else None
 
     def of_job(self) -> dict[str, Any]:
-        """Return the arguments of a `Job` that the plan determines."""
+        """Return the plan's settings as arguments of a `Job`."""
         return {
             "out": self.out,
             "whole": self.whole,
@@ -210,11 +210,11 @@ class RunPlan:
 
     @asynccontextmanager
     async def opened(self, session: Session, *, finishing: bool = False) -> AsyncGenerator[Opened]:
-        """Open the journal and batches of a session. Reaching any limit ends the wait for batches.
+        """Open the journal and batches of a session. The wait for batches ends when a limit is reached.
 
         Args:
-            session: The session whose limits apply.
-            finishing: Whether only the limit of seconds ends the wait, so that begun work is finished.
+            session: The session whose cost, tokens and seconds count.
+            finishing: Whether limits on cost and tokens do not end the wait, so that begun work is finished.
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.

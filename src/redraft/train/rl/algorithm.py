@@ -157,8 +157,8 @@ def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
 def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: float) -> float:
     """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
 
-    1909.08593 section 2.2, with K_β = n / horizon as in the authors' code. n / horizon is at most 1, so
-    that β never turns negative. A KL of NaN leaves β unchanged. Call this once per rollout batch.
+    Call this once per rollout batch of n sequences. 1909.08593 section 2.2, with K_β = n / horizon as in the
+    authors' code. n / horizon is at most 1, so that β never turns negative. A KL of NaN leaves β unchanged.
 
     Args:
         kl: The measured KL of a sequence, in nats: `kl_k1(…).sum(1).mean()` over the rollout batch.

@@ -93,7 +93,7 @@ class Policy(nn.Module):
 
     @property
     def branches(self) -> bool:
-        """Whether a prefix shared by several rows is computed only once, which would be slower on a GPU."""
+        """Whether a prefix shared by several rows is computed once. On a GPU, once per row is faster."""
         bare = bare_of(self.model)
         attends: str = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
         return bare.device.type == "cpu" and attends == attention.NAME
@@ -237,9 +237,9 @@ class Response:
 class Sampler:
     """Samples responses with the transformers engine and the weights that are being trained.
 
-    Generation begins when all prompts are queued. So a rollout batch that is repeated after a stop has the
-    same responses. `ctx` is the maximum number of tokens in a prompt and response together, and `least` is
-    the minimum number in a response.
+    Generation begins when all prompts are queued. So the engine always forms the same batches, and a rollout
+    batch that is repeated after a stop has the same responses. `ctx` is the maximum number of tokens in a
+    prompt and response together, and `least` is the minimum number in a response.
     """
 
     ended = tokens = 0  # counts of all responses
@@ -254,7 +254,7 @@ class Sampler:
         self._begun: list[asyncio.Task[Response]] = []
 
     async def begin(self, asked: Iterable[tuple[Tokens, Sampling]]) -> list[asyncio.Task[Response]]:
-        """Begin to sample a response to each prompt, `parallel` at once. Call it only once."""
+        """Begin to sample a response to each prompt, up to `parallel` at a time. Call this only once."""
         async with self._engine.paused():  # the cache is empty, and no prompt begins before all are queued
             self._begun = [asyncio.create_task(self._one(*each)) for each in asked]
             await asyncio.sleep(0)

@@ -40,7 +40,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest threshold at which no task exceeds `MOST_BROKEN`, plus `MARGIN` steps of 0.05.
+    """Return the threshold of certainty: the lowest that `MOST_BROKEN` allows for all tasks, plus `MARGIN`.
 
     Args:
         found: The revisions, which were made without a threshold.

@@ -57,7 +57,7 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
         if made == count:
             return
     hint = "Let the task draw from more values, or hold out fewer: --held-out N"
-    raise UsageError(f"the task {task.name!r} leaves too few exercises for training.", hint=hint)
+    raise UsageError(f"the task {task.name!r} draws too few exercises that are not held out.", hint=hint)
 
 
 def key(chain: Chain) -> str:

@@ -36,14 +36,14 @@ class Solved:
         return passed("right") if right else failed("This is not the right answer.")
 
     def said(self, answer: str) -> Hashable:
-        """Return the answer on one line, so that a vote counts equal answers; None for an empty answer."""
+        """Return the key by which a vote groups answers: the answer on one line; None for an empty answer."""
         return plain(answer) or None
 
 
 def _checks(_: str, record: Chain) -> Sequence[Check]:
     task, values = TASKS.get(str(record.meta.get("task"))), record.meta.get("values")
     if task is None or not isinstance(values, dict):
-        raise CheckSyntaxError("`meta.task` is not a shipped task, or `meta.values` is not an object.")
+        raise CheckSyntaxError("`meta.task` is not a known task, or `meta.values` is not an object.")
     return [Solved(task, values)]
 
 

@@ -65,7 +65,7 @@ class Ledger:
         return ", then edited" if (self.record(stage).read() or {}).get("edited") else ""
 
     def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
-        """Return the provenance of a stage's output. `read` maps the names of inputs to hashes."""
+        """Return a stage's verb, options, command and input hashes. `read` maps inputs' names to hashes."""
         content = {f"the content of {name}": (each or "")[:_SHORT] for name, each in read.items()}
         config = {**stage.options, **content}
         return Provenance(stage.verb, config | ({"command": stage.command} if stage.command else {}))
@@ -88,7 +88,7 @@ class Ledger:
         return State(Kind.DONE, "" if found == record["made"] else "edited")
 
     def set_aside(self, stage: Stage) -> None:
-        """Move an old output and files `OUT.*` to the folder `before`. The journal of paid replies stays."""
+        """Move OUT and `OUT.*`, but not `OUT.journal.db` (paid replies), to `before`. Delete the record."""
         out = self.out(stage)
         aside = [each for each in out.parent.glob(f"{out.name}.*") if ".journal.db" not in each.name]
         if beside := [*out.parent.glob(out.name), *aside]:

@@ -109,10 +109,10 @@ def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     for name in options if known else ():
         if name not in known:
             hint = nearest(name, known) or f"Options: {', '.join(known)}"
-            raise UsageError(f"the verb has no option {name!r:.80}.", hint=hint)
+            raise UsageError(f"there is no option {name!r:.80}.", hint=hint)
     for name in needed:
         if name not in options:
-            raise UsageError(f"the verb needs the option {name!r}.", hint=f'options: {{{name}: "{{STAGE}}"}}')
+            raise UsageError(f"the option {name!r} is missing.", hint=f'Add options: {{{name}: "{{STAGE}}"}}')
     if known:
         _check_values(verb, whole)
 

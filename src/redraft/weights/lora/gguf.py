@@ -185,7 +185,7 @@ def lora_weights(file: Path, sizes: families.Sizes) -> tuple[dict[str, torch.Ten
         weight, half = name[:-7], _HALVES.get(name[-7:])
         module = families.hf_name(weight)
         if half is None or module is None or not weight.startswith("blk."):
-            raise ModelError(f"{file} changes {name!r:.80}, which cannot be trained further.")
+            raise ModelError(f"{file} cannot be trained further, because it changes {name!r:.80}.")
         rows = torch.from_numpy(reader.rows(tensor))
         heads = 0
         if half == "lora_B":

@@ -76,8 +76,8 @@ def _refuse_without_first(base: Checkpoint, adapter: LoraAdapter) -> None:
     inputs = base.json(MANIFEST).get("inputs")
     merged = inputs.get("adapter") if isinstance(inputs, dict) else None
     if not isinstance(merged, dict) or Path(str(merged.get("path"))).name != Path(first).name:
-        message = f"{adapter.folder} was trained on {trained}, but {base.path} records no merge with {first}."
-        raise ModelError(message, hint=f"redraft weights merge-lora {trained} {adapter.folder} -o FOLDER")
+        said = f"{adapter.folder} was trained on {trained}, but {base.path} has no record of merging {first}."
+        raise ModelError(said, hint=f"redraft weights merge-lora {trained} {adapter.folder} -o FOLDER")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
     new = set(rows.values())
     if len(new) > 1:
         listed = ", ".join(f"{name}: {count}" for name, count in rows.items())
-        hint = "Train the adapter again with both embeddings in modules_to_save."
+        hint = "Train the adapter again, with input and output embeddings in modules_to_save."
         raise ModelError(f"the adapter has embeddings of different sizes ({listed}).", hint=hint)
     return {"vocab_size": new.pop()} if new and new != old else {}
 

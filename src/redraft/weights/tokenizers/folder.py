@@ -23,7 +23,7 @@ ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 GENERATION = "generation_config.json"
 
-ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py supports more tokenizers."
+ELSEWHERE = "Try llama.cpp's convert_hf_to_gguf.py: it supports more tokenizers."
 
 
 @dataclass

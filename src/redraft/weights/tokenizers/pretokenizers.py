@@ -93,11 +93,11 @@ def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
             return each
     rule = f"{' , then '.join(splits)!r:.200}, ignore_merges {str(whole).lower()}"
     message = f"tokenizer.json splits texts by a rule that llama.cpp does not have: {rule}."
-    raise ModelError(message, hint="llama.cpp's convert_hf_to_gguf.py supports more tokenizers.")
+    raise ModelError(message, hint="Try llama.cpp's convert_hf_to_gguf.py: it supports more tokenizers.")
 
 
 def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
-    """Return the field `pre_tokenizer` of a tokenizer.json for a rule, as in the models that use the rule."""
+    """Convert a rule to the steps that models with this rule have in a tokenizer.json (`pre_tokenizer`)."""
     splits = list(rule.splits)
     if regex := splits[-1] == GPT2:
         splits.pop()

@@ -80,7 +80,7 @@ def _model(path: Path, data: bytes) -> SentencePiece:
         raise ValueError("it has no pieces")
     if kind != _BPE:
         what = f"a SentencePiece model of the {_KINDS.get(kind, 'unknown')} kind; only bpe is supported"
-        hint = "llama.cpp's convert_hf_to_gguf.py supports more tokenizers."
+        hint = "Try llama.cpp's convert_hf_to_gguf.py: it supports more tokenizers."
         raise ModelError(f"{path} is {what}.", hint=hint)
     roles = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
     # A negative id, stored in 64 bits, means that there is no such token.

@@ -69,7 +69,7 @@ class TaskPool:
         self.kept += 1
 
     def made_before(self, request: int, most: int, rng: Random) -> list[str]:
-        """Draw up to `most` kept instructions of requests at least `LAG` before `request`."""
+        """Draw up to `most` kept instructions of requests up to number `request - LAG`."""
         ready = bisect_left(self._made, (request - LAG + 1,))
         return [self._made[i][2] for i in rng.sample(range(ready), min(most, ready))]
 
@@ -120,9 +120,9 @@ class Turns:
 
 
 class Rejects(AbstractContextManager["Rejects"]):
-    """The rejected tasks of an output, stored in `OUT.rejected.jsonl`. This process has locked the output.
+    """The rejected tasks of an output, stored in `OUT.rejected.jsonl`. The caller must lock the output.
 
-    Unless the output is `complete`, requests that are not in `done` run again, so their rejects are removed.
+    If the output is not `complete`, requests that are not in `done` run again. Their rejects are removed.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.

@@ -132,7 +132,7 @@ def read_seeds(path: Path | None) -> Seeds:
 
 
 def task_of(chain: Chain) -> Task:
-    """Convert a chain to a task, whose output is the best answer or the gold answer."""
+    """Convert a chain to a task. The output is the best answer or, if that is blank, the gold answer."""
     kind = {**meta_of(chain, "source"), **meta_of(chain, GENERATED)}.get("is_classification")
     extra = "" if chain.prompt.messages else chain.prompt.input
     instruction = chain.prompt.text if chain.prompt.messages else chain.prompt.instruction

@@ -27,7 +27,7 @@ SHOWN = 120  # maximum characters of an answer that feedback quotes
 
 @dataclass(frozen=True)
 class Judged:
-    """Feedback on an answer (without a verdict), and whether the answer is right."""
+    """Feedback on an answer, and whether the answer is right. The feedback contains no verdict."""
 
     text: str
     passed: bool
