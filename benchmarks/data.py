@@ -31,34 +31,13 @@ RUNS = {
 
 # The sizes for which goals hold, and small sizes that only test the rows.
 FULL = partial(
-    Scale,
-    rounds=5,
-    pool=20_000,
-    candidates=20,
-    conversations=70_000,
-    sample=5_000,
-    records=100_000,
-    texts=1_000_000,
-    exact=20_000,
-    memory=(10**9, 2 * 10**9),
-    workers=all_cores(),
-)
-
+    Scale, rounds=5, pool=20_000, candidates=20, conversations=70_000, sample=5_000, records=100_000,
+    texts=1_000_000, exact=20_000, memory=(10**9, 2 * 10**9), workers=all_cores(),
+)  # fmt: skip
 LITTLE = partial(
-    Scale,
-    rounds=1,
-    pool=300,
-    candidates=3,
-    conversations=60,
-    sample=30,
-    records=300,
-    texts=2_000,
-    exact=1_000,
-    memory=(200_000, 400_000),
-    workers=2,
-)
-
-
+    Scale, rounds=1, pool=300, candidates=3, conversations=60, sample=30, records=300, texts=2_000,
+    exact=1_000, memory=(200_000, 400_000), workers=2,
+)  # fmt: skip
 ROWS = {name: scaled(run, FULL, LITTLE) for name, run in RUNS.items()}
 
 if __name__ == "__main__":

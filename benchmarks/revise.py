@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 
-import row_chains
 import row_overhead
 import row_process
 import row_speculation
@@ -20,7 +19,7 @@ from measure import FULL, QUICK
 from report import main, sized
 
 RUNS = {
-    "chains": row_chains.run, "overhead": row_overhead.run, "grammar": row_overhead.grammar,
+    "overhead": row_overhead.run, "grammar": row_overhead.grammar,
     "speculation": row_speculation.run, "memory": row_process.run_memory, "start": row_process.run_start,
 }  # fmt: skip
 ROWS = {name: sized(run, (FULL,), (QUICK,)) for name, run in RUNS.items()}

@@ -23,12 +23,11 @@ HOW = (
     "with at most {tokens} new tokens a chain. Each peer answers the first {few} of them, because its rate "
     "does not depend on their number."
 )
-ONCE = {8: Goal("≥", 8.0)}
 MANY = {8: Goal("≥", 8.0), 32: Goal("≥", 16.0)}  # goals by number of streams
 MISSING = "the peer needs more packages: pip install torch transformers gguf accelerate"
 
 
-def run(size: Size, streams: Mapping[int, Goal] = ONCE) -> Row:
+def run(size: Size, streams: Mapping[int, Goal]) -> Row:
     few = max(size.questions // 2, 1)
     try:
         samplers = selfee_peer.load(default_model(), size.threads)
