@@ -255,7 +255,7 @@ def test_a_part_is_drawn_by_fields_of_source_origin_and_meta(tmp_path: Path, per
 
 def test_a_field_that_no_record_has_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "x.jsonl", questions(3, task="a"))
-    with pytest.raises(UsageError, match=r"no record of x\.jsonl has the field 'tsk'"):
+    with pytest.raises(UsageError, match=r"no record in x\.jsonl has the field 'tsk'"):
         mixed(mix_of(part("x", count=3, per="tsk")), tmp_path)
 
 

@@ -53,7 +53,7 @@ class Nested:
 def test_a_sync_call_within_its_own_loop_is_refused_and_does_not_wait_for_ever() -> None:
     with pytest.raises(UsageError) as caught:
         redraft.revise("Go.", model=ScriptedEngine(["a"]), checks=[Nested()])
-    assert caught.value.message == "redraft.revise was called inside an async check of redraft.revise."
+    assert caught.value.message == "an async check called redraft.revise, which would wait for itself."
     assert caught.value.hint == "In the check, write: await redraft.arevise(…)"
 
 

@@ -29,7 +29,7 @@ OWN = {
         ({"revise": 3}, "the template revise is 3", "docs/recipes.md"),
         ({"criticise": "{found}\n\nJudge it."}, "the words 'Revision is needed'", "'Revision is not needed'"),
         ({"rewrite": "{found}"}, "there is no template 'rewrite'", "criticise, revise"),
-        ({}, "the option prompts has no template", "docs/recipes.md"),
+        ({}, "the option 'prompts' is empty", "docs/recipes.md"),
         ("nowhere", "prompts cannot be 'nowhere'", "task, teacher"),
     ],
 )

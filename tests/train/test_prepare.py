@@ -371,7 +371,7 @@ def test_a_script_imported_again_does_not_wait_for_itself(write: Write, cache: P
     command = [sys.executable, str(script), str(write(*[("a", "b")] * 50)), str(cache)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "each tokenising worker imports it" in done.stderr
+    assert "each worker process imports this script" in done.stderr
     said = done.stderr.splitlines()[-2:]
     assert "RedraftError" in said[0]
     assert '__name__ == "__main__":' in said[1]

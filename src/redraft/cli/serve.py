@@ -64,7 +64,7 @@ def serve(
     Budget(seconds=how.max_seconds)
     given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
     if models and len(given) > 1:
-        hint = f"--model is for the entries in {models} that name no model."
+        hint = f"Give one --model. The entries in {models} that name no model will use it."
         raise UsageError(f"with {models}, --model can be given only once.", hint=hint)
     of_flags = [] if models else [entry for each in given for entry in _of_flags(_filled(each))]
     entries, own = _of_file(models, given[0]) if models else (of_flags, {})

@@ -284,7 +284,7 @@ def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bo
             if each.lacking and not each.groups:
                 lacks = f"has the field {each.part.per!r}, which the recipe sets as 'per'"
                 hint = f"redraft show {folder / each.part.file}"
-                raise UsageError(f"no record of {each.part.file} {lacks}.", hint=hint)
+                raise UsageError(f"no record in {each.part.file} {lacks}.", hint=hint)
         for file in files:
             output.sink.writelines(draw.ordered(file))
     return taken

@@ -301,7 +301,7 @@ def import_files(
     for place in places:
         if str(place) in SOURCES and not place.exists():
             hint = f"redraft data import FILE --as {place}"
-            raise UsageError(f"{place} is the name of a source. No file has this name.", hint=hint)
+            raise UsageError(f"{place} is not a file, but a name for --as.", hint=hint)
     # A file without a licence takes the licences in the .run.json file beside it.
     found = {
         str(place): [

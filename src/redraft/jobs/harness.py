@@ -252,7 +252,7 @@ class Job(Generic[T]):
         for item in self.undone():
             if not seen.add(item.id):
                 message = f"{self.source}: two {self.noun}s have the id {item.id!r}."
-                raise RecordError(message, hint="Give each its own id.")
+                raise RecordError(message, hint=f"Give each {self.noun} its own id.")
         if not (len(seen) or self.whole):
             raise RecordError(f"there is no {self.noun} in {self.source}.", hint=self.needs)
         return len(seen)

@@ -318,7 +318,7 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
     except OSError:
         raise UsageError(
             f"{name} is neither a local path nor completely cached, and the hub cannot be reached: {error}",
-            hint="Check the path or the connection, or copy the files here: redraft data import FOLDER",
+            hint="Check the path or connection. Or import a copy of the files: redraft data import FOLDER",
         ) from None
     folder = Path(place)
     there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

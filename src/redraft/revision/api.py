@@ -77,7 +77,7 @@ class Background:
         """Run a coroutine and wait for the result. Ctrl-C cancels the coroutine."""
         if threading.current_thread() is self._thread:
             work.close()
-            message = "redraft.revise was called inside an async check of redraft.revise."
+            message = "an async check called redraft.revise, which would wait for itself."
             raise UsageError(message, hint="In the check, write: await redraft.arevise(…)")
         future = asyncio.run_coroutine_threadsafe(work, self._started())
         try:
@@ -383,7 +383,7 @@ def prompt_of(prompt: Asked) -> Prompt:
     if said != whole(said):
         raise UsageError(
             f"the prompt has a lone surrogate (half a character): {getattr(prompt, 'text', prompt)!a:.80}.",
-            hint="Its bytes are not UTF-8. Convert them: iconv -f latin1 -t utf-8. "
+            hint="If the text is not UTF-8, convert it: iconv -f latin1 -t utf-8. "
             "In Python: open(file, encoding='latin-1')",
         )
     if isinstance(prompt, str):

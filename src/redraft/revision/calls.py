@@ -160,7 +160,7 @@ def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) 
             fault, hint = f"{does} {known}", f"Write {bare[near[0]]!r}." if near else ""
         elif lost := _unknown(check.target[len(of) :].split(".")[1:], offered[of].get("parameters")):
             fault = f"is about {lost!r}, but no argument of {of!r} has that name"
-            hint = "Name an argument of the tool's schema, and write `*` for each item of a list."
+            hint = "Name an argument of the tool's schema. `*` stands for every item of a list: items.*.price"
         else:
             continue
         if strict and hint:

@@ -397,7 +397,7 @@ def check_together(found: RevisionOptions) -> None:
                 hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
             )
     if found.judge is not None and not found.asks_judge:
-        hint = "Add a check: 'judge:Is it kind?'. Or set drafts without checks: then the judge chooses one."
+        hint = "Add a check: 'judge:Is it kind?'. Or set drafts and no checks: the judge then picks a draft."
         raise UsageError("a judge was given, but nothing asks it.", hint=hint)
 
 
@@ -456,10 +456,10 @@ def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     if options.gold and options.mode not in ("auto", "prompted"):
         yield f"gold was given, but mode {options.mode!r} has no critic to see it.", "Use mode 'prompted'."
     if options.gold and not wording.shows_gold:
-        hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
+        hint = "Use prompts='teacher', or write {gold} in the template 'criticise' (docs/recipes.md)."
         yield f"gold was given, but the prompts {wording.name!r} do not show it to the critic.", hint
     if options.accept_score is not None and not wording.scores:
-        hint = "Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md)."
+        hint = "Use prompts='teacher', or write {verdict} in the template 'criticise' (docs/recipes.md)."
         yield f"accept_score was given, but the prompts {wording.name!r} ask for no score.", hint
 
 
@@ -479,7 +479,7 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
         hint = "Add one, such as words<=50. docs/checks.md lists them."
         yield f"mode {options.mode!r} needs checks, but none were given.", hint
     if options.mode in BY_CHECKS and critic:
-        hint = "Use mode 'prompted': first the checks judge, then the critic."
+        hint = "Use mode 'prompted'. There, the critic reads the answers that fail a check."
         yield f"mode {options.mode!r} has no critic, but one was given.", hint
     if options.mode == "best-of" and options.min_revisions:
         hint = f"Use mode 'verified' and drafts={drafts}. The best draft is then revised."

@@ -131,7 +131,7 @@ def _check_template(name: str, template: Any) -> None:
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
             f"the template {name} asks for nothing if no faults were found.",
-            hint="Add a paragraph without {found}. Paragraphs with {found} are sent only with faults.",
+            hint="Add a paragraph without {found}. Those with {found} are left out if there are no faults.",
         )
 
 
@@ -198,7 +198,7 @@ def wording_of(value: Any) -> Wording:
         if key not in PLACES:
             raise UsageError(f"there is no template {key!r:.40}.", hint="Templates: criticise, revise")
     if not value:
-        raise UsageError("the option prompts has no template.", hint=f"Give criticise or revise. {_EXAMPLE}")
+        raise UsageError("the option 'prompts' is empty.", hint=f"Templates: criticise, revise. {_EXAMPLE}")
     return replace(DEFAULT, name="own", **value)
 
 

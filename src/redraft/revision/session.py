@@ -49,7 +49,7 @@ class Conversation:
     def undo(self) -> None:
         """Undo the last `add`, which added a turn or revised the last turn."""
         if not self._earlier:
-            raise UsageError("there is nothing to undo.", hint="The conversation has no answered question.")
+            raise UsageError("there is nothing to undo.", hint="Ask something first.")
         self.turns = self._earlier.pop()
 
     def again(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Session:
         """Save the conversation as one chain for each turn, and return the path."""
         path = Path(os.path.expanduser(file))  # noqa: PTH111  (Path's own raises for an unknown ~user)
         if not self.talk.turns:
-            raise UsageError("there is nothing to save.", hint="The conversation has no answered question.")
+            raise UsageError("there is nothing to save.", hint="Ask something first.")
         try:
             if path.exists() and path.resolve() not in self.saved:
                 raise UsageError(f"{path} exists already.", hint="Name another file.")

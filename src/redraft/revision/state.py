@@ -375,7 +375,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
     if given and chain.steps and chain.steps[0].answer != given:
         begins = chain.steps[0].answer
         said = f"the chain to resume does not begin with the given answer, but with {begins!r:.80}."
-        raise UsageError(said, hint="Leave out given=… to continue the chain, or resume=… to start over.")
+        raise UsageError(said, hint="Leave out given=… to continue. Leave out resume=… to start over.")
 
 
 def complete_steps(chain: Chain) -> tuple[Step, ...]:

@@ -65,7 +65,7 @@ def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return {"tuple" if isinstance(value, tuple) else "list": [_pack(each, tensors) for each in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"a {type(value).__name__} cannot be saved in a state")
+    raise TypeError(f"a {type(value).__name__} cannot be saved in a checkpoint")
 
 
 def _unpack(tree: Any, file: Any) -> Any:

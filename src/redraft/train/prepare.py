@@ -264,8 +264,8 @@ def prepare(
     # Workers import the main script. If it called this function then, script and workers would wait for each
     # other forever. multiprocessing makes the same test before it starts a process.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        message = "this script prepares data when it is imported, and each tokenising worker imports it."
-        raise UsageError(message, hint='Put its code under: if __name__ == "__main__":')
+        message = "each worker process imports this script, which then prepares the data again."
+        raise UsageError(message, hint='Put the code of the script under: if __name__ == "__main__":')
     before = [_state(path) for path in paths]
     key = key_of(paths, encoder)
     folder = cache / key[:32]

@@ -157,7 +157,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         raw = read_small(path)
         if header.count_values(raw) > (_MOST_IN_TOKENIZER if path.name == "tokenizer.json" else _MOST_VALUES):
-            raise ModelError(f"{path} has too many values for a file of its kind.", hint=header.AGAIN)
+            raise ModelError(f"{path} has more JSON values than redraft accepts.", hint=header.AGAIN)
         value = json.loads(raw.decode("utf-8-sig"))
         if b"\\ud" in raw.lower():
             json.dumps(value, ensure_ascii=False).encode()

@@ -176,7 +176,7 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     if not all(math.isfinite(value) for value in result.aminmax()):
         message = f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}."
-        hint = "Look for them in the inputs: redraft weights verify DIR. An --exact delta keeps them."
+        hint = "Look for them in the inputs: redraft weights verify DIR. Deltas made with --exact allow them."
         raise ModelError(message, hint=hint)
     return result
 
@@ -229,7 +229,7 @@ def _other_base(base: Checkpoint, delta: Checkpoint) -> UsageError:
     if dtypes != ours and (flag := next((flag for flag, name in FLAGS.items() if name == dtypes), "")):
         way = f"redraft weights convert {base.path} --dtype {flag} -o {base.path.name}-{flag}"
         hint += f"\nIf {base.path} is that model in {ours}, convert it first: {way}"
-    return UsageError(f"{message}, which was made from {path} in {dtypes}.", hint=hint)
+    return UsageError(f"{message}. The delta was made from {path} ({dtypes}).", hint=hint)
 
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:
@@ -304,7 +304,7 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}
     if len(set(rows.values())) > 1:
         found = ", ".join(f"{name} {ours:,} → {theirs:,}" for name, (ours, theirs) in rows.items())
-        message = f"{delta.path} adds different numbers of rows to the base's embeddings: {found}."
+        message = f"{delta.path} does not extend all embeddings alike. Rows: {found}."
         raise ModelError(message, hint="Check that base and delta belong together.")
     if not added:
         if asked not in (None, "none"):

@@ -163,7 +163,7 @@ class TestOtherVerbs:
     def test_what_import_alone_reads_is_said_to_be_that(self, here: Path, path: str, kind: str) -> None:
         put(here / "folder" / "a.jsonl")
         put(here / "quiz.csv.gz")
-        with pytest.raises(UsageError, match=f"{path} {kind}: only redraft data import reads it") as caught:
+        with pytest.raises(UsageError, match=rf"{path} {kind}\. Import it first") as caught:
             next(read_lines(Path(path)))
         assert f"redraft data import {path} -o " in (caught.value.hint or "")
 

@@ -97,7 +97,7 @@ def test_a_table_has_to_be_imported_first(verb: str) -> None:
     args = [*args[:-1], "default"] if verb == "split" else args
     result = run(verb, *args)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "quiz.csv is a table: only redraft data import reads it." in result.stderr
+    assert "quiz.csv is a table. Import it first." in result.stderr
     assert "redraft data import quiz.csv -o quiz.jsonl" in result.stderr
 
 

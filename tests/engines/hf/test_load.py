@@ -258,7 +258,7 @@ def test_one_adapter_at_a_time(base: Path, tmp_path: Path) -> None:
     adapter = lora(base, tmp_path / "lora")
     error = refused(f"{base}+{adapter}+{adapter}")
     assert error.message == f"{base} accepts one adapter, but 2 are given."
-    assert error.hint == f"Merge the first: redraft weights merge-lora {base} {adapter} -o DIR"
+    assert error.hint == f"Merge the first adapter: redraft weights merge-lora {base} {adapter} -o DIR"
 
 
 def test_a_gguf_file_becomes_a_folder_once_until_it_changes(

@@ -163,7 +163,7 @@ def test_folders_without_runs_say_what_to_type(tmp_path: Path) -> None:
     assert f"redraft diagnose {tmp_path} --tasks add --models default" in str(caught.value.hint)
     with pytest.raises(UsageError, match="no finished runs") as caught:
         table_of(folder_of(tmp_path / "begun", {("m", "t"): []}))
-    assert caught.value.hint == "Repeat the command that began them, with the same options."
+    assert caught.value.hint == "Repeat the command that began the runs, with the same options."
     with pytest.raises(UsageError) as caught:
         table_of(folder_of(tmp_path, {("m", "t"): ways(1, 1)}) / "runs" / "m" / "t")
     assert str(caught.value.hint).endswith("runs/m/t/seed-*/revise-2.jsonl")

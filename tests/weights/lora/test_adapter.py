@@ -66,7 +66,7 @@ def test_ways_to_begin_that_leave_the_base_alone_are_taken(tmp_path: Path) -> No
     [
         ({f"{Q}.lora_A.weight": torch.ones(2, 8)}, {}, "has no lora_B"),
         ({f"{Q}.lora_B.weight": torch.ones(6, 2)}, {}, "has no lora_A"),
-        (PLAIN, {"r": 4}, "has lora_A [2, 8] and lora_B [6, 2], but adapter_config.json sets rank 4"),
+        (PLAIN, {"r": 4}, "lora_B [6, 2], which do not fit the rank 4 in adapter_config.json"),
         (PLAIN, {"r": "2"}, "the rank '2'"),
         (PLAIN, {"r": 0}, "the rank 0"),
         (PLAIN, {"lora_alpha": None}, "the alpha None"),

@@ -74,7 +74,7 @@ def check_records(path: Path) -> None:
         kind = "is not a file here, but may be a dataset on the hub"
     if kind:
         hint = f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl"
-        raise UsageError(f"{name_of(path)} {kind}: only redraft data import reads it.", hint=hint)
+        raise UsageError(f"{name_of(path)} {kind}. Import it first.", hint=hint)
 
 
 def named_on_hub(path: Path) -> tuple[str, str] | None:

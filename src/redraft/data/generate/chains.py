@@ -173,7 +173,7 @@ def _code(record: Chain) -> Check:
         raise RecordError(f"{record.id}: {error.message}", hint=error.hint) from None
     if check is None:
         hint = "Put them into `tests` of `meta`, as in MBPP and HumanEval: docs/checks.md#code."
-        raise RecordError(f"{record.id} has no tests, which --verify code needs.", hint=hint)
+        raise RecordError(f"--verify code needs tests, but {record.id} has none.", hint=hint)
     return check
 
 

@@ -116,7 +116,7 @@ class HfEngine(TokenizedEngine):
             UsageError: The device is missing, the weights are a pickle, or there is more than one adapter.
         """
         if len(adapters) > 1:
-            hint = f"Merge the first: redraft weights merge-lora {folder} {adapters[0]} -o DIR"
+            hint = f"Merge the first adapter: redraft weights merge-lora {folder} {adapters[0]} -o DIR"
             raise UsageError(f"{folder} accepts one adapter, but {len(adapters)} are given.", hint=hint)
         gpu = machine.gpu_layers != 0 and torch.cuda.is_available()
         where = machine.device or ("cuda" if gpu else "cpu")

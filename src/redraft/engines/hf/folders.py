@@ -58,7 +58,7 @@ def local_folder(ref: str) -> Path | None:
         raise UsageError(f"{ref} is a file, but training needs a folder in transformers' format.", hint=hint)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", ref) and not path.parent.is_dir():
         return None
-    hint = "--model_name_or_path default · FOLDER · FILE.gguf · org/name"
+    hint = "--model_name_or_path MODEL. MODEL is FOLDER, FILE.gguf, org/name or default."
     raise UsageError(f"there is no model {ref!r}: it is neither a folder nor org/name on the hub.", hint=hint)
 
 

@@ -62,7 +62,7 @@ class Child(ModelProcess):
     module = "redraft.engines.llamacpp.child"
     library = "llama.cpp"
     extra = "local"
-    hint = "Check the file's sha256, or try a smaller --ctx or --gpu-layers 0."
+    hint = "Check the file's sha256. Or try a smaller --ctx. Or try --gpu-layers 0."
 
     def _opened(self, reply: Mapping[str, Any]) -> None:
         address = urlsplit(reply["address"])

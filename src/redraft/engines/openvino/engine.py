@@ -62,7 +62,7 @@ class Child(ModelProcess):
     module = "redraft.engines.openvino.child"
     library = "OpenVINO"
     extra = "cpu"
-    hint = "Check the file's sha256, or try a smaller --ctx or --engine llamacpp."
+    hint = "Check the file's sha256. Or try a smaller --ctx. Or try --engine llamacpp."
 
     def __init__(self, *about: Any) -> None:
         super().__init__(*about)

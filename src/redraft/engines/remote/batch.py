@@ -444,7 +444,7 @@ class BatchServer(Server):
     def _forget(self) -> str:
         return (
             f"If the server has lost the batch, remove the batch's lines from {self._batches.file.path}. "
-            "The requests are then sent, and paid for, again."
+            "The requests are then sent and paid for a second time."
         )
 
     def _words(self, errors: Sequence[_Fault]) -> str:
@@ -567,7 +567,7 @@ class BatchFile:
                 self._note(record or {})
             except (KeyError, TypeError):
                 message = f"{self.path} should list batches, but its line {number} is something else."
-                hint = "Move the file away. Batches under way are then sent, and paid for, again."
+                hint = "Move the file away. Unfinished batches are then sent and paid for a second time."
                 raise OutputError(message, hint=hint) from None
             length += len(line)
         return length

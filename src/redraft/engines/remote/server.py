@@ -308,7 +308,7 @@ class Server:
     ) -> httpx.Response | Refusal:
         self._loop = self._loop or asyncio.get_running_loop()
         if self._loop is not asyncio.get_running_loop():  # connections belong to one loop
-            hint = "Open and use an engine in one event loop: one asyncio.run(…) around all of it."
+            hint = "Open and use the engine inside the same asyncio.run(…)."
             raise EngineError(f"the engine of {self.url} was used in another event loop before.", hint=hint)
         began = self._loop.time()
         for attempt in count(1):

@@ -438,7 +438,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         raise UsageError(f"{file} has a YAML alias, which is not allowed.", hint="Write its value instead.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
-        hint = "Give a file that --choose wrote. There, promise.evidence names the folder of the runs."
+        hint = "Give a file that --choose wrote. Such a file names the folder of its runs in that field."
         raise UsageError(f"{file} has no field promise.evidence to verify.", hint=hint)
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
@@ -457,7 +457,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         again = {name: race.record[name] for name in made["promise"] if name in race.record}
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
-        hint = f"Restore {CHOICE} and {RUNS}/. Or repeat the command with --choose, which makes lost files."
+        hint = f"Restore {CHOICE} and {RUNS}/. To make them again, repeat the command that had --choose."
         raise UsageError(f"the evidence in {folder!s:.200} is missing or damaged.", hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]

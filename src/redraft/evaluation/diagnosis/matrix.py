@@ -64,7 +64,7 @@ class TaskFile:
         if text in drawn and not Path(text).exists():
             return cls(text, drawn[text][0], None)
         if not Path(text).is_file():
-            forms = "a file of prompts with checks; TASK:FILE, such as gsm8k:test.jsonl; or one of"
+            forms = "a file of prompts with checks, TASK:FILE (such as gsm8k:test.jsonl) or one of these:"
             hint = f"Give {forms} {', '.join(drawn)}."
             raise UsageError(f"there is no task or file named {text!r:.80}.", hint=hint)
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
@@ -81,8 +81,8 @@ class TaskFile:
         answered = file.exists() and any(run.stat().st_size for run in runs)
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
-            hint = "Restore that version, or name another folder. To keep the replies, copy "
-            raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db there first.")
+            hint = "Restore that version, or name a new folder. To keep replies, first copy them there: "
+            raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db")
         write_file(file, now)
         return file
 
@@ -207,9 +207,9 @@ class Matrix:
     def _check_votes(self, votes: set[str], made: Mapping[str, StrategyRuns], least: int) -> None:
         lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]
         why = f"Votes need checks of numbers or short answers. These prompts have none: {'; '.join(lacking)}."
-        if votes - {way.kind for runs in made.values() for way in runs.strategies}:
+        if lost := ", ".join(sorted(votes - {way.kind for runs in made.values() for way in runs.strategies})):
             hint = why if len(lacking) == len(made) else f"Give --samples {least} or more."
-            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave the votes out of --ways.")
+            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out of --ways: {lost}")
         if lacking and not self.plan.quiet:
             self.settings.tell(why)
 

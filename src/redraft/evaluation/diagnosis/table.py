@@ -91,7 +91,7 @@ def table_of(folder: Path, by: Cost = "tokens") -> Table:
     if not cells:
         hint = f"Make them: redraft diagnose {folder} --tasks add --models default"
         if plan["tasks"]:
-            hint = "Repeat the command that began them, with the same options."
+            hint = "Repeat the command that began the runs, with the same options."
         if any(folder.glob("seed-*")):
             hint = f"Give files in the folder: redraft diagnose {folder}/seed-*/revise-2.jsonl"
         raise UsageError(f"{folder} has no finished runs.", hint=hint)
@@ -180,7 +180,7 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
     table = table_of(folder, by)
     if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
         found = f"no ways in {folder} can be compared at equal {by}."
-        raise UsageError(found, hint="To compare money, make a new folder with --price IN,OUT.")
+        raise UsageError(found, hint="Use --equal tokens. For money, make a new folder with --price IN,OUT.")
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())
@@ -272,7 +272,7 @@ def verified(folder: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         UsageError: The folder does not exist, or a task runs a model's programs without `run_code`.
     """
     file, way = folder / TABLE, Path(f"{folder}.yaml")
-    hint = f"Make it: redraft diagnose {folder}. If runs are unfinished, repeat their command with --tasks."
+    hint = f"If runs are unfinished, first repeat the --tasks command. Then: redraft diagnose {folder}"
     if way.exists():
         hint = f"Verify the way that was chosen: redraft diagnose {way} --verify"
     if not folder.exists():

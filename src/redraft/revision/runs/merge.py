@@ -117,7 +117,7 @@ class Table:
         if line == before or _said(from_json(line)) == _said(from_json(before)):
             return
         first = next(number for number, at, _ in part.lines() if at == offset)
-        hint = "Remove one of the two lines, or leave out its file."
+        hint = "Remove one of the two lines, or merge without one of the files."
         raise RecordError(f"{name} has two different answers: {part.path}:{first} and {where}.", hint=hint)
 
 
@@ -150,7 +150,7 @@ def merge(out: str | Path, parts: Iterable[str | Path]) -> MergeResult:
         origin = next(filter(Path.is_file, files), None)
         for part in found:
             if unlike := next(differences(first.run, part.run, origin), None):
-                hint = "Parts of one job have the same command, settings and input. Leave other parts out."
+                hint = "Merge only parts of one job, which have the same command, settings and input."
                 raise OutputError(
                     f"{part.path} and {first.path} belong to different jobs: {unlike}.", hint=hint
                 )
@@ -189,13 +189,13 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     try:
         file = stack.enter_context(path.open("rb"))
     except OSError as error:
-        hint = "Name the output of each share (--shard I/N): out-00000-of-00008.jsonl …"
+        hint = "Give the output file of each share: out-00000-of-00008.jsonl …"
         raise UsageError(f"{path} cannot be read: {error.strerror}.", hint=hint) from None
     run = RunFile(path)
     if not lock(file.fileno(), shared=True):
         raise being_written(path, run)
     if (record := run.read()) is None:
-        hint = f"Restore {run.path.name}, or name another file. Parts: out-*-of-00008.jsonl"
+        hint = f"Restore {run.path.name}. Or give only files of the job, such as out-*-of-00008.jsonl"
         raise OutputError(f"{path} is not a part of a job: {run.path.name} is missing or damaged.", hint=hint)
     if path.with_name(f"{path.name}.batches.jsonl").exists():
         hint = "Run this share again with --batch to get the replies."

@@ -128,7 +128,7 @@ def _fault(address: str, error: Exception) -> ClusterError:
         hint = "Install the same versions on all machines of the cluster."
         return ClusterError(f"the cluster at {address} has {theirs}, but this machine has {ours}.", hint=hint)
     if address == HERE:
-        hint = "The machine may be overloaded. To process an eighth of the items without Ray: --shard 0/8"
+        hint = "The machine may be overloaded. Try again later, or leave out --ray."
         return ClusterError(f"Ray cannot be started on this machine: {said:.300}", hint=hint)
     hint = (
         "This machine must be part of the cluster (ray start --address HOST:6379) and know the token:"

@@ -125,7 +125,7 @@ class Applications:
             said = "\n\n".join([*told, str(error)])
             found = _FAULT.findall(said)
             why = found[-1].strip() if found else " ".join(said.split())[-300:]
-            raise ClusterError(f"{reference} does not start on a node: {why}") from None
+            raise ClusterError(f"{reference} cannot be started on the cluster: {why}") from None
 
     async def aclose(self) -> None:
         """End the applications."""

@@ -41,7 +41,7 @@ def held_out(task: Task, count: int, seed: int) -> list[Chain]:
             return list(found.values())
     raise UsageError(
         f"the task {task.name!r} draws only {len(found)} different exercises, but {count} must be held out.",
-        hint="Let the task draw from more values, or hold out fewer: --held-out N",
+        hint="Let the task draw from more values, or hold out fewer exercises: --held-out N",
     )
 
 
@@ -56,8 +56,8 @@ def training(task: Task, part: str, count: int, seed: int, without: set[str]) ->
             yield chain
         if made == count:
             return
-    hint = "Let the task draw from more values, or hold out fewer: --held-out N"
-    raise UsageError(f"the task {task.name!r} draws too few exercises that are not held out.", hint=hint)
+    hint = "Let the task draw from more values, or hold out fewer exercises: --held-out N"
+    raise UsageError(f"the task {task.name!r} has too few exercises: nearly all are held out.", hint=hint)
 
 
 def key(chain: Chain) -> str:

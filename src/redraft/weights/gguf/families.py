@@ -174,8 +174,8 @@ class Sizes:
     def __post_init__(self) -> None:
         if self.head % 2 or self.heads % self.kv_heads:
             found = f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads"
-            rule = "the head size must be even, and the number of heads a multiple of the key-value heads"
-            raise ModelError(f"{found} are impossible: {rule}.")
+            rule = "The head size must be even. The number of key-value heads must divide the number of heads"
+            raise ModelError(f"a model cannot have {found}. {rule}.")
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
         """Yield GGUF name and shape (rows first) of each tensor. `layers` selects layers (default: all)."""

@@ -113,7 +113,7 @@ class TensorReader:
         """Return the GGML type of a tensor."""
         if tensor.size is None or tensor.kind not in list(Kind):
             message = f"{self.path}: {tensor.name!r:.80} has the unknown type {tensor.kind}."
-            hint = "llama.cpp may know it: llama-quantize --allow-requantize FILE.gguf OUT.gguf F16"
+            hint = "llama.cpp may convert the file: llama-quantize --allow-requantize FILE.gguf OUT.gguf F16"
             raise ModelError(message, hint=hint)
         return Kind(tensor.kind)
 

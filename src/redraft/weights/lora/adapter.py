@@ -205,5 +205,5 @@ def _change(folder: Path, config: Mapping[str, Any], module: str, part: dict[str
         raise _not_merged_here(folder, f"{module!r:.120} has a lora_A of shape {list(a.shape)}")
     if a.shape[0] != rank or b.shape[1] != rank:
         shapes = f"lora_A {list(a.shape)} and lora_B {list(b.shape)}"
-        raise damaged(folder, f"{module!r:.120} has {shapes}, but {CONFIG} sets rank {rank}")
+        raise damaged(folder, f"{module!r:.120} has {shapes}, which do not fit the rank {rank} in {CONFIG}")
     return Change(module, a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
