@@ -158,10 +158,7 @@ class UsageError(RedraftError):
 
 
 class RecordError(UsageError):
-    """A record is invalid, or contains something that an engine does not accept, such as an image.
-
-    The error message names the file, line and field, or the item of the chat message.
-    """
+    """A record is invalid, or contains something that an engine does not accept, such as an image."""
 
 
 class CheckSyntaxError(UsageError):
@@ -169,8 +166,8 @@ class CheckSyntaxError(UsageError):
 
 
 def install(extra: str) -> str:
-    """Return the command that installs an extra from a checkout, because there is no release yet."""
-    return f"pip install '.[{extra}]' (in the checkout of redraft)"
+    """Return the command that installs an extra from a checkout."""
+    return f"pip install '.[{extra}]' (in the checkout of redraft)"  # there is no release yet
 
 
 NEWER = "git pull && pip install . (in the checkout of redraft)"  # the command that installs a newer redraft
@@ -223,7 +220,7 @@ class EngineError(RedraftError):
     """The model or its server failed.
 
     Attributes:
-        passing: Whether the same request may succeed later, because the fault is temporary.
+        passing: Whether the same request may succeed later.
         ready: Whether the request can be repeated at once, on another server or in a new process.
     """
 
@@ -245,13 +242,13 @@ class ModelError(EngineError):
 
 
 class ContextError(EngineError):
-    """A prompt is longer than the model's context.
+    """A prompt is longer than the model's context. All arguments except `trained` are also attributes.
 
     Args:
-        prompt_tokens: Length of the prompt in tokens; also an attribute.
-        context: Length of the context in tokens; also an attribute.
+        prompt_tokens: Length of the prompt in tokens.
+        context: Length of the context in tokens.
         trained: The context length the model was trained for; None if the user cannot set the context.
-        about: Whether `prompt_tokens` is estimated from the beginning of the prompt; also an attribute.
+        about: Whether `prompt_tokens` is estimated from the beginning of the prompt.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ def option(
 
 
 class OptionModel(BaseModel):
-    """A group of options with their values. See the top of this module."""
+    """A group of options with their values."""
 
     model_config = ConfigDict(
         frozen=True,

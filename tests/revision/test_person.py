@@ -416,7 +416,7 @@ def test_nothing_new_is_no_step() -> None:
         ([("s", "in euros")], "the passage 's' 8 times"),
         ([((5, 900), "in euros")], "the text, which has 68 characters"),
         ([((3, 1), "in euros")], "the place \\(3, 1\\) is not a passage of the text"),
-        ([("town has", "x"), ("has a castle", "y")], "two of the places"),
+        ([("town has", "x"), ("has a castle", "y")], "two places to change"),
         ([("town", "")], "places: item 1"),
         (["Remove it."], "does not say which passage to change"),
         (["Use euros.", ("town", "y")], "'Use euros.' has no place"),
@@ -546,7 +546,7 @@ def test_a_wish_that_is_the_new_text_asks_no_model(text: str, place: str, wish: 
     assert (chain.answer, chain.usage.completion_tokens > 0) == (new, "asked" in new)
     unopened = redraft.patch(TOWN, places=[("12 dollars", "13 dollars")], model="http://127.0.0.1:9/v1#x")
     assert unopened.answer == TOWN.replace("12", "13")
-    with pytest.raises(UsageError, match="two of the places"):
+    with pytest.raises(UsageError, match="two places to change"):
         patched("x", places=[("12 dollars", "13 dollars"), ("dollars", '"euros"')])
 
 

@@ -125,7 +125,7 @@ class Feedback(_Record):
     """A criticism of an answer: a text and a verdict.
 
     Attributes:
-        by: The author. `both` means a model and the checks. For a `person`, `checks` contains the requests.
+        by: The author. `both` means a model and the checks. A `person`'s requests are in `checks`.
         reasoning: The model's thoughts before `text`.
     """
 
@@ -140,15 +140,15 @@ class Step(_Record):
     """An answer with feedback.
 
     Attributes:
-        finish: The reason why the answer ended or, if a model's feedback was cut, why the feedback ended.
-        echo: The text is no answer. For example, the text only repeats the prompt, acknowledges the feedback,
-            or takes the place of a required tool call. An echo never passes, and ranks last.
+        finish: Why the answer ended. If a model's feedback was cut, why the feedback ended.
+        echo: The text is no answer: it only repeats the prompt, acknowledges the feedback, or replaces a
+            required tool call. An echo never passes, and ranks last.
         reasoning: The model's thoughts before the answer. Thoughts in tags, such as `<think>`, are moved from
             `answer` to `reasoning`.
         tool_calls: Tool calls, as in an assistant message.
         fresh: The answer is a new draft, not a revision.
         steered: Names of the checks that steered the model during generation.
-        patch: The rewritten parts of the answer. All other text equals the previous answer.
+        patch: The rewritten parts of the answer.
     """
 
     answer: str
@@ -243,7 +243,7 @@ class Prompt(_Record):
 
 
 def is_system(message: Mapping[str, Any]) -> bool:
-    """Return whether a message has the role `system`, or `developer` (OpenAI's newer name for `system`)."""
+    """Return whether a message has the role `system` or `developer`."""
     return message.get("role") in ("system", "developer")
 
 
@@ -301,19 +301,16 @@ _FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
 
 
 def whole(text: str) -> str:
-    """Replace lone surrogates, which UTF-8 cannot encode, with U+FFFD.
-
-    Surrogate pairs are joined into characters.
-    """
+    """Replace lone surrogates, which UTF-8 cannot encode, with U+FFFD."""
     if text.isascii():
         return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # joins surrogate pairs
 
 
 class Chain(_Record, Generic[T_co]):
     """A prompt, the answers with feedback, the best answer, and the reason why the chain ended.
 
-    `Chain[Person]` is a chain whose `value` is a Person. Only type checkers use the type.
+    `Chain[Person]` is a chain whose `value` is a Person.
 
     Attributes:
         steps: The answers. Each answer revises the previous answer, unless `fresh` is set.
@@ -372,7 +369,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def missing_revisions(self) -> int:
-        """The number of revisions still missing to reach `min_revisions`. `meta` stores this number."""
+        """The number of revisions still missing to reach `min_revisions`."""
         missing = self.meta.get(MISSING)
         return missing if isinstance(missing, int) else 0
 
@@ -407,9 +404,9 @@ class Chain(_Record, Generic[T_co]):
         return copy._keep(None) if other else copy  # noqa: SLF001  (its own)
 
     def to_json(self) -> str:
-        """Return the chain as one line of JSON, without a line break.
+        """Return the chain as JSON, without a line break.
 
-        The fields `answer` and `passed` are for other programs, and ignored by `from_json`.
+        `from_json` ignores the fields `answer` and `passed`.
         """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
         own = self.__pydantic_serializer__.to_json(self, exclude=empty)  # faster than `model_dump_json`
@@ -442,9 +439,9 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?[\[{].*[\]}][`\s]*\Z", re.DOTALL)
 
 
 def loop(text: str) -> int | None:
-    """If a text ends with three equal phrases, return where the first of them ends. Otherwise, return None.
+    """If a text ends with three equal phrases, return the end of the first. Otherwise, return None.
 
-    In JSON, each string is searched separately, because several values may rightly be equal.
+    In JSON, each string is searched separately.
     """
     piece = r'"(?:[^"\\]|\\.)*"?' if _JSON.match(text) else ".+"
     for each in re.finditer(piece, text, re.DOTALL):
@@ -469,8 +466,8 @@ def best_step(steps: Sequence[Step], *, prefer_last: bool = False) -> int | None
 
     Checked answers are compared by these criteria, in turn: all checks passed, no loop at the end, `finish`
     is not `lost`, complete, higher score, lower index. With `prefer_last`, the last answer beats equal ones.
-    Without checks, the last complete answer is best, and an answer without a verdict counts as incomplete if
-    a fresh draft follows. Echoes rank last. Answers before a person's last request rank just above echoes.
+    Without checks, the last complete answer is best. Echoes rank last. Answers before a person's last request
+    rank just above echoes.
     """
     if not has_answer(steps):
         return None

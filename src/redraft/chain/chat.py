@@ -64,12 +64,12 @@ class ChatTemplate:
 
     @cached_property
     def found(self) -> re.Pattern[str]:
-        """A pattern that matches control tokens, trying longer tokens first."""
+        """A pattern that matches control tokens."""
         return re.compile("|".join(map(re.escape, sorted(self.controls, key=len, reverse=True))) or r"(?!)")
 
     @cached_property
     def takes_parts(self) -> bool:
-        """Whether the template needs message contents as lists of parts, like vision models' templates."""
+        """Whether the template needs message contents as lists of parts."""
         try:
             return _PROBE not in self.render(_probe(_PROBE))
         except RecordError:

@@ -121,7 +121,7 @@ class Vocabulary:
         )
 
     def encode(self, text: str, *, within: bool = False) -> Tokens:
-        """Tokenise a text in which marks replace control tokens, without adding beginning-of-text.
+        """Tokenise a text whose control tokens are marks. No beginning-of-text is added.
 
         If `within`, the text continues another text, so no space is added at the start.
 
@@ -149,7 +149,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens with marks, except control tokens that a `BREAK` (`chain.chat`) hides."""
+        """Replace control tokens with marks, unless a `BREAK` (`chain.chat`) splits them."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
@@ -262,19 +262,20 @@ class Uncut:
 
     @property
     def first(self) -> int:
-        """The index of the first token with loss, ignoring token 0, which is never predicted."""
-        return int(np.argmax(self.trained[1:])) + 1
+        """The index of the first token with loss."""
+        return int(np.argmax(self.trained[1:])) + 1  # token 0 is never predicted
 
     @property
     def learnt(self) -> int:
-        """In the first turn with loss, the number of tokens from the first to the last token with loss."""
+        """The number of tokens from `first` to the last token with loss in the same turn."""
         turn = next(end for end in self.turns if end > self.first)
         return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
 
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to `limit` tokens.
 
-        The prompt is cut until min(`learnt` or `self.learnt`, `limit // 2`) tokens fit from `first` on.
+        The prompt is cut until `learnt` tokens, at most `limit // 2`, fit from `first` on. By default,
+        `learnt` is `self.learnt`.
         """
         if not self.trained[1:].any():
             return Skipped("there is no token to train on")
@@ -296,7 +297,7 @@ class Uncut:
 
 
 class Encoder:
-    """Turn chains into examples, deterministically. An encoder can be pickled."""
+    """Turn chains into examples, deterministically."""
 
     wanted = (
         "Choose a --format and a --training_objective that fit the data. A record with an answer is "
@@ -435,7 +436,7 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
 
 
 class PromptEncoder(Encoder):
-    """Turn chains into the tokens of the prompts, without answers. An encoder can be pickled."""
+    """Turn chains into the tokens of the prompts, without answers."""
 
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
 
@@ -475,7 +476,7 @@ Pair = tuple[Example, Example]  # the chosen answer and the rejected one, each w
 
 
 class PairEncoder:
-    """Turn chains into preference pairs, deterministically. An encoder can be pickled."""
+    """Turn chains into preference pairs, deterministically."""
 
     wanted = 'A pair is {"prompt": "…", "chosen": "…", "rejected": "…"}.'
 

@@ -118,10 +118,7 @@ def last_turn(chain: Chain, objective: Objective) -> list[Span]:
 
 
 def first_alone(chain: Chain) -> Chain:
-    """Return the chain with only answer 0, without feedback.
-
-    A preference pair, and a chain that has only a gold answer, are returned unchanged.
-    """
+    """Return the chain with only answer 0, without feedback. A preference pair is returned unchanged."""
     if not chain.steps or _is_pair(chain):
         return chain
     step = chain.steps[0]
@@ -133,7 +130,7 @@ def first_alone(chain: Chain) -> Chain:
 def best_answer(chain: Chain, objective: Objective) -> list[Span]:
     """Return the spans of the best answer or, if rejected, of the last accepted answer.
 
-    If all answers were rejected, `full` trains on the best answer. Other objectives raise a RecordError.
+    If all were rejected, `full` trains on the best answer, and other objectives raise a RecordError.
     """
     steps = _steps(chain)
     best = steps[chain.best] if chain.best is not None and chain.best < len(steps) else steps[-1]

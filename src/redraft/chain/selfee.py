@@ -145,8 +145,7 @@ def score_of(text: str) -> float | None:
 def verdict_of(text: str) -> Verdict:
     """Return the verdict in the last phrase about a revision, or `unknown` without such a phrase.
 
-    Recognises the phrases of SelFee's server and variants in the released training chains ("There is no need
-    for revision", "No further revisions are necessary", "Revision is recommended").
+    Recognises the phrases of SelFee's server and training chains, such as "Revision is recommended".
     """
     text = text.lower()
     at = len(text)
@@ -162,7 +161,7 @@ def verdict_of(text: str) -> Verdict:
 
 @dataclass(frozen=True)
 class SectionText:
-    """A piece of a section that later text cannot change. The joined pieces are the stripped section."""
+    """A piece of a section that later text cannot change. Joined, the pieces are the stripped text."""
 
     kind: SectionKind
     index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2
@@ -172,8 +171,8 @@ class SectionText:
 class Parser:
     """Parse generated text, without the prompt, in chunks of any size.
 
-    Only the possible start of a heading, and white space at the end, are held back. The time is linear in the
-    length of the text. With `exact`, the text ends before the first deviation from the format.
+    Only the possible start of a heading, and white space at the end, are held back. With `exact`, the text
+    ends before the first deviation from the format.
     """
 
     def __init__(
@@ -276,8 +275,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
     """Parse the text of a chain, with or without the prompt.
 
     If `prompt` is given, the rendered prompt is removed from the start. Otherwise, a prompt is recognised by
-    `### Instruction:`. The prompt then ends at the last `### Answer:` whose next heading is
-    `### Feedback 1:`, or that has no next heading. The last nonempty answer is the best.
+    `### Instruction:`. The last nonempty answer is the best.
     """
     if prompt is None:
         prompt, written = _split(text)
@@ -313,6 +311,7 @@ def _split(text: str) -> tuple[Prompt, str]:
     heads = [found for found in _HEADING.finditer(text, head.end()) if found[2] and not found[1]]
     starts = [found.start() for found in heads]  # `begins`: whether each can be the first of a chain
     begins = [*(found[2] == "Feedback" and int(found[3] or 1) == 1 for found in heads), True]
+    # The last `### Answer:` whose next heading, if any, is `### Feedback 1:`.
     end = next((end for end in reversed(ends) if begins[bisect_left(starts, end.end())]), ends[-1])
     return _prompt_of(text[head.end() : end.start()].removesuffix("\n\n")), text[end.end() :]
 

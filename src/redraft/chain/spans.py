@@ -142,7 +142,7 @@ def check_parts(format: TrainingFormat, objective: Objective) -> None:
 
 
 def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, spans: Sequence[Span]) -> bool:
-    """Return whether earlier answers carry no loss because of the format or the model's template."""
+    """Return whether the format or the chat template excludes earlier answers from the loss."""
     answered = any(message.get("role") == "assistant" for message in chain.prompt.messages or ())
     left = format in _ONE_TURN or any(span.given and span.answer for span in spans)
     return objective in WHOLE and answered and left
@@ -151,7 +151,7 @@ def leaves_answers(chain: Chain, format: TrainingFormat, objective: Objective, s
 def spans_of(
     chain: Chain, format: TrainingFormat, objective: Objective, template: ChatTemplate | None = None
 ) -> list[Span]:
-    """Return the spans of a chain. The joined spans are the text that the model reads and writes.
+    """Return a chain's training text as spans.
 
     The format `chat` needs the model's `template`. A chain with nothing to train on raises a RecordError.
     """

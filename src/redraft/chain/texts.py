@@ -157,8 +157,7 @@ def gold_texts(chain: Chain) -> list[str]:
 def gold_text(chain: Chain) -> str:
     """Return the gold answer as training text, or an empty text without a gold answer.
 
-    Models learn mathematics from worked steps, so the rationale comes first, and the gold answer follows as a
-    separate paragraph. A rationale with the boxed answer is left unchanged.
+    A rationale comes first. If the rationale contains the boxed answer, nothing follows.
     """
     gold, way = gold_answers(chain)[:1], rationales(chain)[:1]
     if not gold or not way:

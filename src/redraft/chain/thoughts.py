@@ -58,7 +58,7 @@ _TOKEN = re.compile(r"<[^<>]+>|\[[^\[\]]+\]|◁[^◁▷]+▷")
 
 
 class Tags(NamedTuple):
-    """A model's tags for thoughts. `written` are the tags in the model's chat template."""
+    """A model's tags for thoughts. `written` are those in the chat template."""
 
     pairs: Pairs = PAIRS
     written: tuple[str, ...] = ()
@@ -156,7 +156,7 @@ class Splitter:
 def apart(text: str) -> tuple[str, str]:
     """Return the thoughts and the answer in a whole text.
 
-    If the first tag closes a thought that began in the prompt, all text before the tag is the thought.
+    If the first tag closes a thought, all text before the tag is the thought.
     """
     if bare := _BARE.fullmatch(text):
         return bare[1].strip(), bare[2].strip()
@@ -167,7 +167,7 @@ def apart(text: str) -> tuple[str, str]:
 
 
 def opened_before(text: str) -> str:
-    """Return the closing tag of a thought that began before the text, or "". Tags in code are ignored."""
+    """Return the closing tag of a thought that began before the text, or ""."""
     for start, close in PAIRS[:13]:  # the closing tags of the others end more than thoughts
         at = text.find(close)
         if at < 0 or start in text[:at] or text[:at].count("```") % 2:
@@ -179,5 +179,5 @@ def opened_before(text: str) -> str:
 
 
 def together(reasoning: str, answer: str) -> str:
-    """Return the reasoning in `<think>` tags, which most models know, then the answer."""
+    """Return the reasoning in `<think>` tags, then the answer."""
     return f"<think>\n{reasoning}\n</think>\n\n{answer}" if reasoning else answer

@@ -42,8 +42,8 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 def to_selfee(chain: Chain) -> Record | Unfit:
     """Return a record in the format of SelFee's training data. Fields imported from SelFee are unchanged.
 
-    Lost: the id, the roles of messages, the checks, the index of the best answer, cost, model, settings, and
-    `meta` except data set and gold answer. When the record is read, verdicts are inferred from the feedback.
+    Lost: the id, the roles of messages, the verdicts, the checks, the index of the best answer, cost,
+    model, settings, and `meta` except data set and gold answer.
     """
     steps = chain.steps
     if all(is_blank(step.answer) for step in steps):
@@ -104,7 +104,7 @@ def to_messages(chain: Chain) -> Record | Unfit:
     """Return chat messages that end in the best answer or, if missing, in the gold answer.
 
     Lost: drafts, feedback, the division into instruction and input, cost, model, settings, and all of `meta`
-    except the tools and the fields of the answer's message. A lone user text is read back as an instruction.
+    except the tools and the fields of the answer's message.
     """
     messages = _asked(chain)
     if not all(isinstance(message.get("role"), str) for message in messages):
@@ -116,9 +116,9 @@ def to_messages(chain: Chain) -> Record | Unfit:
 def to_preference(chain: Chain) -> Record | Unfit:
     """Return a preference pair: the first answer (rejected), and the correction judged best (chosen).
 
-    A correction must be judged better than the first answer. Without any feedback, as in an imported pair,
-    the best answer is chosen. `prompt`, `chosen` and `rejected` are lists of messages, as in TRL. Lost: the
-    other answers, feedback, cost, model, settings and `meta`, except data set and licence.
+    A correction must be judged better than the first answer. Without any feedback, the best answer is chosen.
+    `prompt`, `chosen` and `rejected` are lists of messages, as in TRL. Lost: the other answers, feedback,
+    cost, model, settings and `meta`, except data set and licence.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
         no_pair = Unfit("no-pair", "the best answer is the first one, or equals it")
@@ -140,8 +140,7 @@ def to_preference(chain: Chain) -> Record | Unfit:
 def to_every_eval_ever(chain: Chain) -> Record | Unfit:
     """Convert a chain scored by `redraft eval` to an instance of Every Eval Ever's schema 0.3.0.
 
-    Lost: other answers, feedback, settings, and the checks' messages. The schema's file of aggregates, which
-    would contain the task's source, is not written.
+    Lost: other answers, feedback, settings, and the checks' messages.
     """
     truth, place = meta_of(chain, "eval"), chain.best or 0
     try:

@@ -85,10 +85,7 @@ class Check(Protocol):
 
 
 def demand_of(check: Check) -> str:
-    """Return a check's `demand`, a sentence that tells the model what to do; empty if there is none.
-
-    A demand must not contain a reference answer.
-    """
+    """Return a check's `demand`, a sentence that tells the model what to do; empty if there is none."""
     demand = getattr(check, "demand", "")
     return demand if isinstance(demand, str) else ""
 
@@ -100,10 +97,7 @@ def schema_of(check: Check) -> Mapping[str, Any] | None:
 
 
 def form_of(check: Check) -> Form | None:
-    """Return a check's `form`, a description of passing answers; None if missing or unusable.
-
-    The form steers a model during generation. A form may cover only a part of the check's demand.
-    """
+    """Return a check's `form`, which steers a model to passing answers; None if missing or unusable."""
     if (check.name, "form") in _unasked:
         return None
     try:
@@ -121,16 +115,13 @@ def form_of(check: Check) -> Form | None:
 
 @runtime_checkable
 class Prefixed(Check, Protocol):
-    """A check that can reject the beginning of an answer, because no continuation passes.
-
-    An answer is stopped as soon as the check rejects the beginning, except the last answer that is allowed.
-    """
+    """A check that can stop an answer early, because no continuation passes."""
 
     def prefix(self, text: str) -> Prospect:
         """Judge the beginning of an answer: `lost` if neither `text` nor any continuation passes.
 
-        The last word of `text` may be unfinished ("light" of "lighthouse"). A finished answer has no white
-        space around it. This method is called often, so even a few milliseconds are too long.
+        The last word of `text` may be unfinished ("light" of "lighthouse"). Ignore white space around
+        `text`. The method is called often: a few milliseconds are too long.
         """
         ...
 
@@ -163,7 +154,7 @@ def ask_no_more(check: Check, what: str, fault: str) -> None:
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
-    """Run a check. Synchronous checks run in a daemon thread, to delay neither streams nor the exit."""
+    """Run a check. Raise `CheckError` if the check crashes or returns no `Outcome`."""
     try:
         if inspect.iscoroutinefunction(check.check):
             found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
@@ -188,10 +179,7 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
 
 
 def is_crash(error: BaseException) -> bool:
-    """Return whether an error comes from the user's code, which may raise anything, even SystemExit.
-
-    Cancelling or closing the task that awaits the code is not a crash.
-    """
+    """Return whether an error comes from the user's code, not from cancelling or closing the task."""
     if isinstance(error, GeneratorExit):
         return False
     task = asyncio.current_task()
@@ -206,7 +194,7 @@ def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outc
 
 
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
-    """Run a check, and convert the outcome to a `CheckResult`, which a chain can store."""
+    """Run a check, and convert the outcome to a `CheckResult`."""
     outcome = await outcome_of(check, answer, prompt)
     if not 0 <= outcome.score <= 1:
         message = f"the check {check.name!r} returned the score {outcome.score}."
@@ -229,9 +217,9 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Reasoning in tags (`chain.thoughts`) is removed from the answer. A blank answer always fails. If a check
-    has a schema and no check is from IFEval, all checks get only the answer's JSON (`json_in`). The
-    check `grounded` also accepts facts in `wishes`, the changes that a person asked for.
+    Reasoning in tags (`chain.thoughts`) is removed from the answer. A blank answer fails. If a check has a
+    schema, all checks get only the answer's JSON (`json_in`), unless a check is from IFEval. `wishes`, the
+    changes that a person asked for, contain facts that `grounded` accepts.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
@@ -268,13 +256,12 @@ def _fixed(part: object) -> list[str]:
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently, and return their results in order.
 
-    If a coroutine fails, the rest still finish, because model calls may cost money. If the caller is
-    cancelled, all coroutines are cancelled, too.
+    If a coroutine fails, the rest still finish. If the caller is cancelled, all coroutines are cancelled.
     """
     tasks = [asyncio.ensure_future(piece) for piece in work]
     try:
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks)  # also after a failure: model calls may cost money
         return [task.result() for task in tasks]
     finally:
         for task in tasks:

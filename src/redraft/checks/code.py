@@ -54,7 +54,7 @@ class CodeCheck:
 
     @property
     def name(self) -> str:
-        """The check's name in results, which `parse_check` does not accept."""
+        """The check's name in results."""
         return f"code, {counted(len(self.tests), 'test')}"
 
     @property
@@ -72,7 +72,7 @@ class CodeCheck:
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the tests. The score is the share of tests that pass; the message describes the failures."""
+        """Run the tests. The score is the share of tests that pass."""
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):
@@ -100,9 +100,9 @@ class CodeCheck:
 
 
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
-    """Return the check for the `tests` in a record's `meta`, or None if there are no Python assertions.
+    """Return the check for the `tests` in a record's `meta`; None without assertions.
 
-    `chain.read` writes MBPP's tests as `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    `tests` is `{"setup": text, "asserts": [text], "challenge": [text]}`.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):
@@ -114,7 +114,7 @@ def program_of(answer: str) -> tuple[str, bool]:
     """Return the program in an answer, and whether the program was fenced.
 
     The program is all blocks marked as Python, or else all unmarked blocks, or else the whole answer. Other
-    lines become empty, so that program and answer have the same line numbers.
+    lines become empty, to keep the line numbers.
     """
     text = _BREAK.sub("\n", answer)
     blocks = fenced(text)
@@ -163,10 +163,10 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 
 
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
-    """Return the parts of the program in an answer: functions, outer before inner, and then statements.
+    """Return the parts of the program in an answer: functions, outer before inner, then statements.
 
-    Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. An
-    unparsable program has no parts or, if fenced, a part named "" from each unindented line to the next.
+    Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. A
+    fenced program that cannot be parsed has parts named "", which begin at unindented lines.
     """
     program, marked_off = program_of(answer)
     found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()

@@ -57,7 +57,7 @@ class Command:
         return f"command{limit}:{self.line}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the program. The message has the end of the output and, after a failure, the exit status."""
+        """Pass if the program exits with 0. The message has the end of the output."""
         status, output = await self.run(answer)
         if status is None:
             limit = f"{self.seconds:g} s"

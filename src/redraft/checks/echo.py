@@ -42,10 +42,9 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     """Return whether an answer only repeats a message or agrees. The first 20,000 characters are read.
 
     Args:
-        prompt: The prompt. If it has a system message, the answer may equal the user's text. For example, the
-            system message asks for corrections, and the text needs none.
+        prompt: If it has a system message, the answer may equal the user's text, which may be correct.
         heard: Earlier criticisms and requests to revise. A copy may differ in numbers and quotations.
-        demand: The demands of checks, which were added to the prompt. A copy of one demand is an echo, too.
+        demand: The demands of checks, which were added to the prompt. A copy of one demand is an echo.
     """
     asked = prompt.said if any(map(is_system, prompt.messages or ())) else prompt.text
     own = _words(answer)

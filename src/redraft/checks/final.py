@@ -30,7 +30,7 @@ Value = Decimal | Fraction  # a number as written: a fraction stays a fraction
 
 
 class Percent(Decimal):
-    """A number before `%`. 25% equals 25 and 0.25, because a question may ask for either."""
+    """A number before `%`. 25% equals 25 and 0.25."""
 
 
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "萬": 4, "亿": 8, "億": 8}
@@ -433,7 +433,7 @@ class Number(_Final):
 
     @property
     def name(self) -> str:
-        """The check as written: `number=42`. No model may see this name, which contains the right result."""
+        """The check as written: `number=42`. No model may see this name."""
         return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
 
     def read(self, answer: str) -> Value | None:
@@ -441,7 +441,7 @@ class Number(_Final):
         return final_number(answer)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Pass if the final number is right. An answer that offers several numbers at once fails."""
+        """Pass if the final number is right. An answer that offers several numbers fails."""
         if len(offered := _offered(answer)) > 1:
             found = " and ".join(f"{each!s:.{self.longest}}" for each in offered[:3])
             return failed(f"The answer offers several numbers, {found}. Give one, at the end.")

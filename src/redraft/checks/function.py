@@ -70,7 +70,7 @@ class FunctionCheck:
 
     @property
     def demand(self) -> str:
-        """The function's attribute `demand`, a sentence for the model; empty if missing."""
+        """The function's attribute `demand`; empty if missing."""
         demand = getattr(self.function, "demand", "")
         return demand if isinstance(demand, str) else ""
 
@@ -100,7 +100,7 @@ class FunctionCheck:
             case str() if result.strip():
                 return failed(result)
             case int() | float() if 0 <= result <= 1:
-                message = f"{name} scores the answer {result:.2g} of 1."
+                message = f"{name} gives the answer a score of {result:.2g} (best: 1)."
                 return passed(message) if result == 1 else failed(message, score=result)
         raise CheckError(
             f"the check {self.name!r}{f' ({at})' * bool(at)} returned {result!r:.80},"

@@ -166,7 +166,7 @@ class Date(NamedTuple):
 
 
 def amounts_of(match: regex.Match[str]) -> Iterator[Amount]:
-    """Yield a number's readings (`AMOUNT`, `SPOKEN`): `5m` is 5 million or 5 metres, and 5% is also 0.05."""
+    """Yield the readings of a match of `AMOUNT` or `SPOKEN`: `5m` is 5 million or 5 metres."""
     given = match.groupdict()
     scale, sign = (given.get("scale") or "").lower().removesuffix("s"), -1 if given["sign"] else 1
     before = _STOP.split(match.string[max(match.start() - _NEAR, 0) : match.start()])[-1]
@@ -246,7 +246,7 @@ def spoken(text: str) -> list[Decimal]:
 
 
 def dates_of(match: regex.Match[str]) -> Iterator[Date]:
-    """Yield the readings of a date: 3/4/24 is in March or April, in 1924 or 2024; 3 to 5 May is two dates."""
+    """Yield the readings of a date: 3/4/24 is in March or April, in 1924 or 2024."""
     given = match.groupdict()
     year = int(given["year"]) if given["year"] else None
     years = [year] if year is None or year > 99 else [1900 + year, 2000 + year]
@@ -264,7 +264,7 @@ def dates_of(match: regex.Match[str]) -> Iterator[Date]:
 
 
 def times_of(match: regex.Match[str]) -> set[int]:
-    """Return the readings of a time, in minutes of the day: 3:30 is in the morning or in the afternoon."""
+    """Return the readings of a time, in minutes after midnight: 3:30 is 210 or 930."""
     hour, minute = int(match["hour"]), int(match["minute"] or 0)
     if match["half"]:
         return {(hour % 12 + 12 * (match["half"].lower() == "p")) * 60 + minute}
@@ -353,11 +353,11 @@ class Source:
         )
 
     def has(self, text: str) -> bool:
-        """Return whether a whole text occurs in the prompt, ignoring punctuation and spaces between words."""
+        """Return whether the words of a text occur in the prompt, in order, ignoring punctuation."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:
-        """Return whether the prompt has a form of a word. A word in capitals may match initials or a unit."""
+        """Return whether the prompt has a form of a word."""
         initials = "US" if word == "USA" else word
         unit = UNITS.get(word.lower(), frozenset())
         others = word.isupper() and (initials in self.initials or not unit.isdisjoint(self.units))
@@ -366,7 +366,7 @@ class Source:
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
         """Return whether the prompt has an amount, with the same unit and sign.
 
-        A number without a scale may have any of `scales`, which the answer states elsewhere: `in millions`.
+        A number without a scale may have any of `scales`, such as 1,000,000 for `in millions`.
         """
         vague = frozenset() if self.english else _COUNT  # `24 heures` are 24 hours
         known, free = self.units | DURATIONS | _COUNT, self.units - self.used  # `in euros: 80 covers it`
@@ -389,7 +389,7 @@ class Source:
         return found.scale == 1 and amount.scale in self.scales
 
     def has_date(self, date: Date) -> bool:
-        """Return whether a date's known parts occur in the prompt. The year may occur elsewhere."""
+        """Return whether a date's known parts occur in the prompt."""
         for other in self.dates:
             apart = other.year is None and Decimal(date.year or 0) in self.amounts
             year = apart or date.year in (None, other.year)
@@ -401,7 +401,7 @@ class Source:
 
 @lru_cache(maxsize=16)
 def source_of(prompt: str) -> Source:
-    """Return the facts of a prompt. The facts are cached for further answers."""
+    """Return the facts of a prompt."""
     return Source.of(prompt)
 
 

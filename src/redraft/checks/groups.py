@@ -48,7 +48,7 @@ class AllOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to pass all parts, except parts whose forms conflict."""
+        """A `Form` that steers a model to pass all parts whose forms agree."""
         form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
         return form
 
@@ -74,7 +74,7 @@ class AnyOf(_Group):
 
     @property
     def demand(self) -> str:
-        """The demands of the parts; empty if a part has no demand, because passing that part suffices."""
+        """The demands of the parts; empty if a part has no demand."""
         demands = [demand_of(part) for part in self.parts]
         return f"Do one of these: {' Or: '.join(demands)}" if all(demands) else ""
 
@@ -100,10 +100,7 @@ class AnyOf(_Group):
 
 @dataclass(frozen=True)
 class Auto:
-    """`auto`: the answer meets the demands that rules find in the prompt.
-
-    A chain replaces `auto` with the derived checks. `any`, `all` and training rewards run `auto`.
-    """
+    """`auto`: the answer meets the demands that rules find in the prompt."""
 
     name: str = "auto"
 
@@ -117,7 +114,7 @@ class Auto:
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
-    """Return the checks demanded by a prompt's instruction or, in a conversation, by the user's last message.
+    """Return the checks that a prompt's instruction, or the user's last message, demands.
 
     A check whose package is not installed is left out, with a warning.
     """
@@ -183,6 +180,6 @@ def unescape(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Invert `unescape`. Balanced parentheses are not escaped."""
+    """Invert `unescape`."""
     text = re.sub(r"[\\;]", r"\\\g<0>", text)
     return text if closing(f"({text})") == len(text) + 1 else re.sub(r"[()]", r"\\\g<0>", text)

@@ -511,7 +511,7 @@ class Constraint:
         return make(self.values) if make else None
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` once the constraint is broken for good."""
+        """Return `lost` if no continuation of the text can meet the constraint, otherwise `open`."""
         lost = TYPES[self.kind].lost
         return "lost" if lost and lost(text, self.values) else "open"
 
@@ -556,7 +556,7 @@ def _misused(kind: str, problem: str) -> CheckSyntaxError:
 def loosened(answer: str) -> list[str]:
     """Return an answer and its variants for IFEval's loose score: without first line, last line or both.
 
-    Each variant is also returned without asterisks. Models often add a line `Sure, here it is:`, or Markdown.
+    Each variant is also returned without asterisks.
     """
     lines = answer.split("\n")
     cut = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]

@@ -128,14 +128,14 @@ def _within(text: str, begin: int, end: int, fault: json.JSONDecodeError) -> tup
 
 
 def finite(number: str) -> float:
-    """Return a JSON number's value (for `parse_float`, `parse_constant`). Raise ValueError if not finite."""
+    """Return a JSON number's value. Raise ValueError if not finite."""
     if not isfinite(value := float(number)):
         raise ValueError(f"{number:.40} is not a finite number")
     return value
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object (for `object_pairs_hook`). Raise ValueError if a name is repeated."""
+    """Return a JSON object. Raise ValueError if a name is repeated."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -213,8 +213,8 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return (begin, end, ""): the range of the value at `keys` in a JSON text.
 
-    If only the last property is missing, return an empty range where the property belongs, and the text to
-    write there before the value: the name and a colon. Return None if more keys are missing.
+    If only the last property is missing, return an empty range where it belongs, and the text to write there
+    before the value. Return None if more keys are missing.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):
@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the range to delete: a member and a comma. A first member's range includes `others` after it."""
+    """Return the range to delete: a member, a comma and, after a first member, `others`, too."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]

@@ -90,7 +90,7 @@ class Judge:
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Ask the judge. The judge's reasons become the message, and (score - 1) / 9 becomes the score.
 
-        Raise `NoScore` if the judge's replies end without a score, even after a reminder.
+        Raise `NoScore` if the judge gives no score, even after a reminder.
         """
         # The mark around an answer is its hash, so no answer can contain it.
         reasoning = REASONING.get() if self.thoughts else ""
@@ -188,5 +188,5 @@ class Reward:
 
 
 def logistic(reward: float) -> float:
-    """Return 1 / (1 + exp(-reward)), without an overflow for large numbers."""
+    """Return 1 / (1 + exp(-reward))."""
     return 1 / (1 + math.exp(-reward)) if reward >= 0 else math.exp(reward) / (1 + math.exp(reward))

@@ -38,8 +38,7 @@ class CheckKind(Kind):
     Attributes:
         form: The written form, such as `contains:TEXT`.
         about: The condition that an answer must meet, for `--help`.
-        make: Makes a check, or raises `Written.error`. All that the check needs is read and imported, so that
-            faults show before an answer is paid for.
+        make: Makes a check, and reads and imports what it needs. Raises `Written.error`.
         writer: Who may write such a check. `anyone`: the check needs no file, program or model. `data`: the
             check may read files or load models. `user`: the check may run functions, programs or a judge.
         takes_option: Whether the check may have an option in brackets: `judge[8]:…`.
@@ -98,9 +97,10 @@ class Written:
 
 @cache
 def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
-    """Return by name the kinds of checks that `writer` may use: redraft's in module order, then plugins'."""
+    """Return the kinds of checks that `writer` may use, by name."""
     found = load_all("redraft.checks", CheckKind)
     places = {id(value): place for place, value in enumerate(globals().values())}
+    # redraft's kinds in the order of this module, then those of plugins
     names = sorted(found, key=lambda name: places.get(id(found[name]), len(places)))
     return {name: found[name] for name in names if found[name].allows(writer)}
 

@@ -69,7 +69,7 @@ def code_of(written: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return the codes of a language's family in `NEAR` or, without a family, only the language's code."""
+    """Return the codes of a language's family in `NEAR`, or only its own code."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 
@@ -125,10 +125,7 @@ class Language:
         return f"Write the answer in {language_name(self.code)}."
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Fail if the answer is clearly in another language. The score is the right language's probability.
-
-        A longer answer needs a higher probability. In a short answer, a name or a foreign word may mislead.
-        """
+        """Fail if the text is clearly in another language. The score is the right language's probability."""
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer
         outcome = self._judged(text)
@@ -158,6 +155,7 @@ class Language:
             return passed(f"The answer is in the language {best} (probability {found[best]:.2f}).")
         other = sum(found.get(code, 0.0) for code in near(best))
         own = sum(found.get(code, 0.0) for code in self._alike(text, letters))
+        # In a short answer, a name or a foreign word may mislead: a longer answer needs a higher probability.
         if other >= LIKELY and own < min(letters * SHARE, PROBABLE):
             message = f"The answer seems to be in the language {best} and not in {self.code}"
             return failed(f"{message} (probability {found[best]:.2f}).", score=found.get(self.code, 0.0))

@@ -55,7 +55,7 @@ _OPEN, _CLOSE = "([{⟦", ")]}⟧"
 
 
 def canonical(text: str) -> Hashable:
-    """Return a value that is equal for all spellings of an answer. A long text is returned unchanged."""
+    """Return a value that is equal for all spellings of an answer."""
     return _value(_spelled(text)) if len(text) <= MOST_CHARACTERS else text
 
 
@@ -175,14 +175,11 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
 
 
 def value_of(formula: str) -> Hashable | None:
-    """Return a value that is equal for equal formulas; None if the text is not a formula.
-
-    The value of an equation or inequality is the difference of the sides, up to a factor.
-    """
+    """Return a value that is equal for equal formulas; None if the text is not a formula."""
     try:
         found = [_Reader(_TOKEN.findall(formula), point).whole() for point in range(_POINTS)]
         relation, values = found[0][1], [value for value, _ in found]
-        if relation:
+        if relation:  # each value is the difference of the sides, up to a factor
             scale = values[0] if relation == "=" else _size(values[0])
             return (relation, *(_rounded(value / scale) for value in values))
         rounded = [_rounded(value) for value in values]

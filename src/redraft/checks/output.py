@@ -37,12 +37,13 @@ class OutputCheck:
 
     @property
     def name(self) -> str:
-        """The check's name in results, which `parse_check` does not accept."""
+        """The check's name in results."""
         return f"output:{_name_of(self.type)}"
 
     @property
     def schema(self) -> Mapping[str, Any]:
-        """The type's JSON Schema, which forbids additional fields, because weak models invent fields."""
+        """The type's JSON Schema, which forbids additional fields."""
+        # Weak models invent fields.
         return cast("Mapping[str, Any]", _closed(self.adapter.json_schema()))
 
     @property

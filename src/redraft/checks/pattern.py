@@ -33,8 +33,7 @@ _limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("in
 def within(seconds: float) -> Iterator[None]:
     """Limit the thread's processor time in a `with` block that compiles patterns or applies schemas.
 
-    A schema may have thousands of patterns, each taking up to a second. In nested blocks, the
-    earliest end counts.
+    In nested blocks, the earliest end counts.
     """
     before = _limit.set(min(_limit.get(), (time.thread_time() + seconds, seconds)))
     try:
@@ -54,7 +53,7 @@ class BadPattern(ValueError):
 
 
 def readable(text: str) -> str:
-    """Replace digits that `regex` knows, but Python's `int` does not know yet, with U+FFFD."""
+    """Replace digits that Python's `int` cannot read with U+FFFD."""
     return regex.sub(r"(?![0-9])\p{Nd}", lambda digit: digit[0] if digit[0].isdecimal() else "\ufffd", text)
 
 

@@ -186,15 +186,12 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000  # from linux/seccomp
 
 @contextlib.contextmanager
 def filtering() -> Iterator[int]:
-    """Yield the descriptor of a file that contains bubblewrap's filter of system calls.
-
-    The filter is a BPF program on `struct seccomp_data`, which has the call at byte 0, the architecture at 4,
-    and the first argument at 16.
-    """
+    """Yield the descriptor of a file that contains bubblewrap's filter of system calls."""
     machine = platform.machine()
     column = list(_ARCHITECTURES).index(machine)
     calls = [call.split() for call in _FORBIDDEN.strip().replace("\n", "|").split("|")]
     refuse = (_RETURN, _ERRNO | errno.EPERM, 0, 0)
+    # BPF on `struct seccomp_data`: the call is at byte 0, the architecture at 4, the first argument at 16.
     steps = [
         (_LOAD, 4, 0, 0),
         (_EQUAL, _ARCHITECTURES[machine], 1, 0),

@@ -85,7 +85,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
 def fault_of(text: str) -> tuple[str, str] | None:
     """Return the path and description of a fault in a JSON Schema, such as (".type", "'x' is not one of …").
 
-    Return None if the schema is valid by some draft of the standard, or if checking takes too long.
+    Return None if the schema is valid by some draft, or if checking takes too long.
     """
     from jsonschema.exceptions import best_match
     from jsonschema.validators import Draft4Validator, Draft7Validator, Draft202012Validator
@@ -107,7 +107,7 @@ def fault_of(text: str) -> tuple[str, str] | None:
 
 
 def impossible(schema: Any) -> bool:
-    """Return whether no JSON fits a schema. Some contradictions are missed, as between `enum` and `type`."""
+    """Return whether no JSON fits a schema. Some contradictions are missed."""
     return _Impossible(schema).part(schema, ())
 
 
@@ -159,8 +159,8 @@ class _Impossible:
 def schema_at(schema: Any, keys: Sequence[str]) -> tuple[int, Any] | None:
     """Follow `keys` into a schema. Return the number of keys followed, and the schema of the value there.
 
-    Stop at a key whose value the schema does not describe. If the schema forbids a key, return the schema
-    False for the value. Return None if the schema has references that cannot be followed.
+    Stop at a key that the schema does not describe. The schema of a forbidden value is False. Return None if
+    the schema has references that cannot be followed.
     """
     part, used = schema, 0
     for key in keys:
@@ -351,7 +351,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> It
 
 
 def identity(value: Any) -> Hashable:
-    """Return a hashable value that is equal for equal JSON: 1 equals 1.0, and neither equals true."""
+    """Return a hashable value that is equal for equal JSON: 1 equals 1.0, but not true."""
     if isinstance(value, dict):
         return "object", frozenset((key, identity(part)) for key, part in value.items())
     if isinstance(value, list):

@@ -69,9 +69,7 @@ def sentences(text: str) -> list[str]:
     """Return the sentences of a text.
 
     A sentence has a word. A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？`, at a
-    blank line, and at the end of a heading or list item. A sentence seldom ends after a title, an initial
-    or an abbreviation (`Dr.`, `J.`, `e.g.`). A full stop before a small letter ends a sentence only if the
-    text begins with a word in small letters.
+    blank line, and at the end of a heading or list item, but seldom after an abbreviation (`Dr.`, `e.g.`).
     """
     found, small = list[str](), _SMALL.match(text) is not None
     for block in _blocks(unix(text)):
@@ -81,7 +79,7 @@ def sentences(text: str) -> list[str]:
 
 
 def settled(text: str) -> str:
-    """Return the complete words of a streaming text, up to the last white space or Chinese full stop."""
+    """Return a streaming text up to the last complete word."""
     return text[: max(map(text.rfind, " \n\t。！？｡")) + 1]
 
 
@@ -113,6 +111,7 @@ def _is_end(block: str, match: regex.Match[str], *, small: bool) -> bool:
         return True
     at = match.start("next")
     follows = block[at : at + _LONGEST].split()[0].lstrip(_OPENERS)
+    # `small`: the text begins with a small letter, so sentences may, too.
     if not small and follows[:1].islower() and (match["close"] or match["stop"] not in {"!", "?"}):
         return False
     before = block[max(0, match.start() - _LONGEST) : match.start()].split()

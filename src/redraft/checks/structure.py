@@ -37,7 +37,7 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """A schema of any object or list. This excludes bare numbers and words, which models often write."""
+        """A schema of any object or list, but not of bare numbers and words."""
         return {"type": ["object", "array"]}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
@@ -81,7 +81,7 @@ class Keys:
         return {"type": "object", "properties": keys, "required": [*keys], "additionalProperties": False}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the object has exactly these keys. An object with some of these keys scores above 1/2."""
+        """Pass if the object has exactly these keys."""
         try:
             value, _ = read_json(answer)
         except NotJson as error:

@@ -113,7 +113,7 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 class Count:
     """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit.
 
-    In JSON with strings, only the strings' text is counted, but `lines` are counted in the whole answer.
+    In JSON with strings, only their text is counted, except for `lines`.
     """
 
     unit: str
@@ -159,7 +159,7 @@ class Count:
         return "lost" if over and not is_json(text) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if the count is within the bounds. A failure states the count, bounds and difference."""
+        """Pass if the count is within the bounds."""
         apart = "" if self.unit == "characters" else "\n\n"
         count = COUNTERS[self.unit](answer if self.unit == "lines" else _prose(answer, apart))
         has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
@@ -192,9 +192,9 @@ def _strings(value: Any) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Unique:
-    """`unique`: no line occurs twice. Case, spacing and the marks of lists and headings are ignored.
+    """`unique`: no line with a letter or digit occurs twice.
 
-    Lines without a letter or digit may be repeated.
+    Case, spacing and the marks of lists and headings are ignored.
     """
 
     name: str = field(default="unique", init=False)
@@ -205,7 +205,7 @@ class Unique:
         return "lost" if next(_repeats(unix(text).rpartition("\n")[0]), None) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if no line occurs twice. One repeat scores 1/2, two repeats score 1/3, and so on."""
+        """Pass if no line occurs twice. The score is 1 / (1 + repeats)."""
         if not (found := list(_repeats(answer))):
             return passed("No line occurs twice.")
         lines = [f'{again} ("{line[:40].rstrip()}", as line {first})' for first, again, line, _ in found[:3]]
@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that makes a model avoid the phrase. None with `part`, except for marks such as `;`."""
+        """A `Form` that makes a model avoid the phrase. None with `part`, unless the phrase is a mark."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -316,7 +316,7 @@ class Lacks(_Phrase):
         return "lost" if self._pattern().search(plain(settled(text))) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the phrase is not found. One occurrence scores 1/2, two occurrences 1/3, and so on."""
+        """Pass if the phrase is not found. The score is 1 / (1 + occurrences)."""
         readable = plain(answer)
         places = [match.span() for match in self._pattern().finditer(readable)]
         if not places:
@@ -396,7 +396,7 @@ _QUOTES = [(pair[0], pair[1]) for pair in ('""', "''", "“”", "‘’", "„�
 
 
 def unwrapped(text: str) -> str:
-    """Remove quotation marks around a whole phrase, but not around parts of a phrase: `"a", "b"`."""
+    """Remove quotation marks around a whole phrase. `"a", "b"` stays unchanged."""
     for first, last in _QUOTES:
         inside = text[1:-1]
         one = not {first, last} & {*inside} or (inside[0] == first and inside[-1] == last and len(inside) > 1)
@@ -448,7 +448,7 @@ _ESCAPE = regex.compile(r"\\(?:u([\da-fA-F]{4})|(.))")
 
 
 def unescaped(text: str) -> str:
-    """Decode the escapes in a JSON text (surrogates become spaces). Return a text without JSON unchanged."""
+    """Decode the escapes in a JSON text. Return other texts unchanged."""
     return _ESCAPE.sub(_said, text) if "\\" in text and is_json(text) else text
 
 
@@ -477,7 +477,7 @@ class Matches:
 
     @classmethod
     def of(cls, pattern: str, *, absent: bool = False) -> Self:
-        """Compile the pattern, so that an invalid pattern fails before anything is generated."""
+        """Make the check. Raise `CheckSyntaxError` if the pattern is invalid."""
         try:
             compiled(pattern)
         except BadPattern as problem:
@@ -503,7 +503,7 @@ class Matches:
         return None if self.absent else Form(pattern=self.pattern)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Search for the pattern. If `absent`, one match scores 1/2, two matches score 1/3, and so on."""
+        """Search for the pattern. If `absent`, the score is 1 / (1 + matches)."""
         try:
             found = search(self.pattern, answer, most=MOST_PLACES + 1 if self.absent else 1)
         except TimeoutError:

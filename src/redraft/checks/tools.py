@@ -44,7 +44,7 @@ class Bound:
         return f"{_SIGNS[self.sign][0]} {self.limit:g}"
 
     def check(self, answer: Any, _: Prompt) -> Outcome:
-        """Compare a number with the bound. The text "45" counts as a number, for tools that accept texts."""
+        """Compare a number with the bound. The text "45" counts as a number."""
         value, text = answer, "the text " * isinstance(answer, str)
         with suppress(TypeError, ValueError, RecursionError):
             value = json.loads(answer)
@@ -124,7 +124,7 @@ _MOST = 65_536  # most characters of a schema to check
 def fault_of_tools(tools: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
     """Return the first fault in tools, and the faulty field (`tools[0].name`); None if there is no fault.
 
-    A function must have a unique name that models can write in a call, and a JSON Schema for its parameters.
+    A function needs a unique name, and `parameters` that are a JSON Schema.
     """
     known = dict[str, str]()
     for place, tool in tools.items():

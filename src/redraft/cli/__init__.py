@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line. The `redraft` script calls this."""
+    """Run the command line."""
     try:
         _run()
     except KeyboardInterrupt:

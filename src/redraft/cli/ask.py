@@ -146,7 +146,7 @@ def _has_piped() -> bool:
 
 
 def say_unchanged(chain: Chain, where: str) -> int:
-    """Print why an edit changed nothing, and return 1. `where` tells the user how to name a passage."""
+    """Print why an edit changed nothing, and return 1. `where` says how to name a passage."""
     failed = [each for each in chain.steps[-1].checks if not each.passed]
     placeless = [each.name for each in failed if not each.places]
     why = "; ".join({each["why"]: 1 for each in chain.unchanged})
@@ -214,7 +214,7 @@ async def _make(
 
 
 def one_text(words: Sequence[str], verb: str) -> str:
-    """Return the prompt. Raise `UsageError` for several `words`, because quotes are missing."""
+    """Return the prompt. Raise `UsageError` for several `words`, which lack quotes."""
     if len(words) > 1:
         quoted = '"{}"'.format(re.sub(r'(["\\$`])', r"\\\1", " ".join(words)))
         hint = f"Put quotes around it: redraft {verb} {quoted}"
@@ -223,9 +223,9 @@ def one_text(words: Sequence[str], verb: str) -> str:
 
 
 def read_piped(*, beside: bool) -> str:
-    """Return the text from the pipe, or "" at a terminal. Bytes that are not UTF-8 become surrogates.
+    """Return the text from the pipe, or "" at a terminal.
 
-    If there is also a prompt (`beside`), a message says that redraft waits for the pipe.
+    If there is also a prompt (`beside`), a message says that redraft waits.
     """
     if sys.stdin.isatty():
         return ""

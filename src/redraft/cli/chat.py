@@ -73,7 +73,7 @@ def chat(flags: Given) -> None:
 
 
 class Chat:
-    """A conversation in a pipe or on a terminal. A terminal shows each turn while the model writes."""
+    """A conversation in a pipe or on a terminal."""
 
     def __init__(self, session: Session, runner: asyncio.Runner, watching: bool) -> None:
         self.session, self.runner = session, runner

@@ -37,8 +37,7 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of an `OptionModel`, and `--recipe`, in `flags`.
 
-    `group` is the `module:name` of the `OptionModel`, which is imported only when the command is used.
-    `repeated` is the name of a flag that can be given several times, and whose value is a list.
+    `group` is the `module:name` of the `OptionModel`. `repeated` names the flag whose value is a list.
     """
 
     def parameters() -> list[inspect.Parameter]:
@@ -77,7 +76,7 @@ def _parameter(name: str, option: Option, usual: Any, repeated: bool) -> inspect
 
 
 class WithOptions:
-    """A command with additional options, which `options()` returns when typer reads the signature.
+    """A command with the additional options that `options()` returns.
 
     A parameter whose type is a dataclass becomes an option for each field of the dataclass. The parameter
     `flags: Given` receives the values of `options` that the user gave.

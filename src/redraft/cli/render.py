@@ -32,10 +32,7 @@ _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
 def word_diff(before: str | None, after: str, *, colour: bool = True, faults: Spans = ()) -> Text:
-    """Return `after`, with the changes since `before` marked. The spans in `faults` are underlined.
-
-    If the texts are too long or too different for a diff (see `changes`), all of `after` is green.
-    """
+    """Return `after`, with the changes since `before` marked. The spans in `faults` are underlined."""
     parts: Sequence[tuple[str, str]] = [("same" if before is None else "all", shown(after))]
     if before is not None and max(len(before), len(after)) <= LONGEST:
         parts = changes(printable(before), printable(after)) or parts

@@ -40,7 +40,7 @@ def tell_failures(job: JobResult) -> None:
 
 
 def check_files(out: Path, example: str, source: Path | None = None) -> None:
-    """Raise `UsageError` for a path '-', because runs resume from files. The hint shows `example`."""
+    """Raise `UsageError` for a path '-'. The hint shows `example`."""
     if str(out) == "-":
         hint = f"A stopped run resumes from its output file. Write {example}"
         raise UsageError("the output has to be a file, not '-'.", hint=hint)

@@ -37,7 +37,7 @@ _EXTRAS = {
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
-    """Return an option of a command. The help shows the default only if `text` names the default."""
+    """Return an option of a command. The help shows only `text`, not the default."""
     return typer.Option(*names, metavar=metavar, help=text, **{"show_default": False, **more})
 
 
@@ -146,10 +146,7 @@ def debug_log() -> Iterator[None]:
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Redirect standard output to standard error in a `with` block, in which a user's check may print.
-
-    Only the answer may go to standard output, which may be a pipe. The answer is written after the block.
-    """
+    """Redirect standard output to standard error in a `with` block, in which a user's check may print."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

@@ -69,8 +69,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` contains the steps shown before. If `steps` is True, all texts are shown, and at the end
-    the best of several answers. If False, each text has a line, and the best follows. If None, nothing stays.
+    `earlier` contains the steps shown before. If `steps` is True, all texts are shown; if False, a line for
+    each text. The best answer follows. If `steps` is None, nothing stays.
     """
 
     def __init__(

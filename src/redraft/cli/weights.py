@@ -45,8 +45,8 @@ class Job:
     def run(self, source: Path, model: Path | None = None, ref: str | None = None) -> Iterator[Run]:
         """Show a progress bar, and yield the settings for writing weights. Then print how to try `model`.
 
-        If `model` is an adapter, `ref` also names the base: `BASE.gguf+ADAPTER.gguf`. Warnings about NaN and
-        infinite values are printed even with --quiet, and make the exit status 1.
+        If `model` is an adapter, `ref` also names the base: `BASE.gguf+ADAPTER.gguf`. Warnings make the exit
+        status 1.
         """
         from redraft.weights.output import Run
 

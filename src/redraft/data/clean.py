@@ -31,7 +31,7 @@ def clean(
     blocked: RuleNames = (),
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Clean conversations with named rules. Same as `redraft data clean`, with the same output files.
+    """Clean conversations with named rules. Same as `redraft data clean`.
 
     Args:
         source: Records of any known shape.
@@ -123,7 +123,7 @@ def _known(
 def clean_chain(
     chain: Chain, where: str, *, names: frozenset[str], settings: RuleSettings
 ) -> tuple[bytes, bool] | Drop:
-    """Apply the named rules in order. Return a rule's `Drop`, or the JSON line and whether it has HTML."""
+    """Apply the named rules. Return a `Drop`, or the JSON line and whether it contains HTML."""
     cleaned, turns = chain, answered_turns(chain)
     for rule in (rule for rule in RULES if rule.name in names):
         outcome = rule.apply(cleaned, turns, settings)

@@ -50,7 +50,7 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match is `ngram` shared words in a row or, for a shorter question, all words. `dropped` lists matches.
+    A match is `ngram` shared words in a row or, for a shorter question, all words.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()
@@ -140,7 +140,7 @@ class Items:
             raise UsageError(f"{name_of(path)} contains no question to search for.", hint=hint)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays that `Runs` reads. An n-gram of several items is assigned to the first item."""
+        """Write the arrays for `Runs`. An n-gram counts only for the first item that contains it."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()
@@ -179,7 +179,7 @@ class Runs:
         self._shift = np.uint64(65 - len(self._sieve).bit_length())
 
     def matches(self, chains: Sequence[Chain]) -> list[tuple[Match, ...]]:
-        """Return the matches of each chain: one per item found in the chain, in the order of the items."""
+        """Return the matches of each chain, at most one per item."""
         owners, parts, whole = list[int](), list[list[str]](), list[bool]()
         for place, chain in enumerate(chains):
             turns = {turn.text for turn in asked_turns(chain.prompt)}

@@ -65,7 +65,7 @@ def dedupe(
     against: str | Path | Sequence[str | Path] = (),
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Keep one of several duplicates. Same as `redraft data dedupe`, with the same output files.
+    """Keep one of several duplicates. Same as `redraft data dedupe`.
 
     A temporary copy of the input is written into the folder of the output.
 
@@ -123,7 +123,7 @@ class Likeness:
 
 
 class Entry(NamedTuple):
-    """The data of a record that stay in memory, and the line that is copied to disk."""
+    """A record's line, and the data for comparing records."""
 
     id: str
     rank: bytes  # sorts records, the best first
@@ -133,18 +133,14 @@ class Entry(NamedTuple):
 
 
 def examine(chain: Chain, where: str, like: Likeness) -> Entry:
-    """Return what is kept in memory about a record, and its line."""
+    """Return the entry of a record."""
     texts, line = texts_in(chain), chain.to_json().encode()
     rank, key = rank_of(chain, texts, line), key_of(chain, texts, like)
     return Entry(chain.id, rank, key, where, line + b"\n")
 
 
 def rank_of(chain: Chain, texts: Sequence[str], line: bytes) -> bytes:
-    """Return a chain's sort key: answered before unanswered, long before short, then by hash, source and id.
-
-    Repeated spaces inside a line do not count as length. If two chains are equally long, the chain with
-    fewer spaces ranks first. Line breaks and indents count, because code needs them.
-    """
+    """Return a chain's sort key: answered before unanswered, long before short, then by content."""
     origin = chain.meta.get("origin")
     if "origin" in chain.meta:
         begin, _, rest = line.rpartition(b'"origin":' + to_json(origin, inf_nan_mode="null"))
@@ -152,6 +148,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: bytes) -> bytes:
     content = blake2b(line.replace(b'"id":' + to_json(chain.id), b'"id":""', 1), digest_size=16).digest()
     # The parts of an origin that do not depend on the record's location.
     source = {name: origin.get(name) for name in ("dataset", "licence")} if isinstance(origin, dict) else None
+    # Repeated spaces inside a line do not count. Line breaks and indents do, because code needs them.
     length = sum(len(_SPACES.sub(" ", text.strip())) for text in texts)
     unanswered = not (chain.steps or gold_answers(chain))
     best = struct.pack(">?II", unanswered, 2**32 - 1 - length, sum(map(len, texts)))
@@ -160,7 +157,7 @@ def rank_of(chain: Chain, texts: Sequence[str], line: bytes) -> bytes:
 
 
 def key_of(chain: Chain, texts: Sequence[str], like: Likeness) -> bytes:
-    """Return the key to compare a chain by. If the chain lacks the compared part, no other key matches."""
+    """Return the key to compare a chain by. A chain without the compared part matches no other chain."""
     parts = texts if like.of == "all" else [text_of(chain, like.of)]
     if like.by == "minhash":
         return coded("\n".join(parts))
@@ -181,8 +178,8 @@ def sift(
     """Yield kept records as lines, and duplicates as `Duplicate`, in the order of the input.
 
     All `entries` are written to `spool` before the first result. The best of several duplicates is kept.
-    Records of `against` are not yielded. They rank before all entries, so that their duplicates are dropped.
-    `compared` is called at intervals with the number of compared records and the total.
+    Records of `against` are not yielded, but their duplicates are dropped. `compared` is called at intervals
+    with the number of compared records and the total.
     """
     ids, ranks, keys = _Column(), _Column(), _Column()
     for spooled, given in ((False, against), (True, entries)):

@@ -79,7 +79,7 @@ def exported(chain: Chain, where: str, *, to: ExportFormat) -> Exported | Drop:
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:
-    """Yield the records as lines. Replace a repeated id by the chain's id, numbered if repeated too."""
+    """Yield the records as lines, and replace repeated ids."""
     ids = Ids()
     for record in records:
         own = str(record.own)

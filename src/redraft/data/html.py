@@ -86,7 +86,7 @@ class Frames:
             self.close(kinds, *fences)
 
     def close(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
-        """Close the innermost frame of `kinds` and all frames in it, unless a frame in it is of `fences`."""
+        """Close the innermost frame of `kinds` and all frames in it. Frames of `fences` stop the search."""
         for place in range(len(self._frames) - 1, 0, -1):
             if self._frames[place].kind in kinds:
                 while len(self._frames) > place:
@@ -104,7 +104,7 @@ class Frames:
             self.push("li", self.top.number if number is None else number)
 
     def row(self) -> None:
-        """Open a row of the innermost open table. Do nothing inside a table that was too deep to open."""
+        """Open a row of the innermost open table."""
         if self._in_table():
             self.close(("tr",), "table")
             self.push("tr")

@@ -74,11 +74,11 @@ def number(attributes: str, name: str, default: int) -> int:
 
 
 class Elements:
-    """Find where elements end. Each missing end tag is searched for only once."""
+    """Find where elements end."""
 
     def __init__(self, html: str) -> None:
         self._html = html
-        self._never: set[str] = set()
+        self._never: set[str] = set()  # missing end tags, so as not to search twice
         self._has: dict[str, bool] = {}
 
     def has(self, text: str) -> bool:
@@ -98,7 +98,7 @@ class Elements:
         return self._html[start : found.start()], over + 1 if over >= 0 else len(self._html)
 
     def behind(self, name: str, start: int) -> int:
-        """Return the index after an element. If its end tag is missing, return `start`. Elements may nest."""
+        """Return the index after an element. If its end tag is missing, return `start`."""
         if name in self._never:
             return start
         depth = 1
@@ -157,8 +157,7 @@ def class_language(attributes: str) -> str:
 def code_block(inside: str, attributes: str = "") -> str:
     """Return the contents of a `<pre>` as a fenced block, or an empty text for a blank `<pre>`.
 
-    A bar above the code, with the language and a copy button, is left out. If no class names the language,
-    the bar's label names the language.
+    A bar above the code, with the language and a copy button, is left out.
     """
     inside = inside.removeprefix("\n")  # HTML does not show a line break that begins a <pre>
     language, code = class_language(attributes), inside

@@ -264,10 +264,7 @@ def _remark(taken: Taken) -> str:
 
 
 def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
-    """Write the mix of the files in a folder, and return the result for each part.
-
-    Drawn records are dropped if they are unreadable or lack the field that `per` names.
-    """
+    """Write the mix of the files in a folder, and return the result for each part."""
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
         for part in recipe.parts
@@ -333,7 +330,7 @@ class Drawn(NamedTuple):
 
 
 class Undrawable(NamedTuple):
-    """An unusable record, reported only if the record would have been drawn."""
+    """An unusable record, reported only if drawn."""
 
     at: int
     number: int

@@ -87,7 +87,7 @@ class Dropped:
         self._side, self._tell = side, tell
 
     def add(self, drop: Drop) -> None:
-        """Count and write a dropped record. Invalid or too deeply nested JSON is written as text."""
+        """Count and write a dropped record."""
         reason = drop.reason.removeprefix(drop.where).lstrip(": ")
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
@@ -116,14 +116,14 @@ class Dropped:
                 yield each
 
     def advice(self, by_map: str) -> str | None:
-        """Return a hint about unreadable records, or None. `by_map` is the hint if an error names a field."""
+        """Return a hint on unreadable records, or None. `by_map` is the hint if field names may be wrong."""
         if not all(map(_OF_THE_WHOLE.match, self._unread)) or not self._unread:
             return by_map
         broken = ("this is not JSON", "this cannot be read as JSON")
         return NOT_JSON if any(reason.startswith(broken) for reason in self._unread) else None
 
     def lines(self) -> list[str]:
-        """Return one line per rule, with the number of dropped records: most frequent first, then by name."""
+        """Return a line per rule with the number of dropped records, most frequent first."""
         width = max((len(rule) for rule in self.counts), default=0)
         ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
         return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
@@ -283,9 +283,9 @@ def writing(
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show progress, and write the provenance of the output at the end.
 
-    `reads` are all files that will be read, by default the provenance's source. The output may replace the
-    source or, if there is none, the only file of `reads`, but no other file of `reads`, `against` or
-    `beside`. The provenance lists `against` and the result of `about`, called before `out` is replaced.
+    `reads` are the files that will be read, by default the provenance's source. The output may replace the
+    source (without one, the only file of `reads`), but no other input. `beside` are inputs too. The
+    provenance lists `against` and the result of `about`.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # imports rich, which no worker process needs
 

@@ -75,7 +75,7 @@ class FieldMap:
         return {name: value for name, value in record.items() if name not in taken} | texts
 
     def in_own_names(self, said: str, record: Any) -> str:
-        """Return an error message in which fields have the names that the user's record gives them."""
+        """Replace the field names in an error message by the names in the user's record."""
         about, *found = said.split(" (found ", 1)
         had = {name: own for name, own in self.fields.items() if own in record}
         known = re.compile(rf"(?:(?<=: )|(?<='))(?:{'|'.join(map(re.escape, had))})(?=[ .'])")

@@ -63,7 +63,7 @@ class Pool:
         self._lengths.append(len(coded))
 
     def nearest(self, text: str) -> Near | None:
-        """Return the most similar text of the pool (on a tie, the oldest), or None if no text is similar."""
+        """Return the most similar text of the pool, or None if no text is similar."""
         return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
 
     def near(self, text: str) -> list[Near]:
@@ -130,8 +130,7 @@ class Sets(NamedTuple):
 def coded(text: str) -> bytes:
     """Return a text's words, joined by single spaces, for `sets_of`.
 
-    A text of one or two words, or without words (such as an emoji), is one shingle, so it is similar only to
-    equal texts. A blank text has no shingle, and is similar to no text.
+    A text of fewer than three words is similar only to equal texts, and a blank text to no text.
     """
     if parts := words(text):
         return " ".join(parts).encode()
@@ -163,8 +162,8 @@ def _begins(values: NDArray[Any]) -> NDArray[np.bool_]:
 def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
     """Return, for each set, the index of the first set in the same cluster. Shape: (sets,).
 
-    A cluster is a connected component in the graph of similar pairs. A pair is similar if the Jaccard
-    similarity is at least `threshold`, which is above 0. An empty set is similar to no set.
+    Clusters are the connected components of the graph of pairs with a Jaccard similarity of at least
+    `threshold` (above 0). An empty set is similar to no set.
     """
     # The sum of a set's mixed numbers identifies it, because its numbers are hashes.
     mixed, full = sets.values * _MIX, sets.sizes > 0
@@ -188,7 +187,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
 def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
     """Return, for each item, the index of the first item with equal values. Shape: (items,).
 
-    `full` marks the items with values in `columns`. An item without values equals no other item.
+    `columns` contain only the items that `full` marks. Any other item equals only itself.
     """
     labels, places = np.arange(len(full)), np.flatnonzero(full)
     order = np.lexsort(columns)

@@ -48,7 +48,7 @@ def split(
     """Split long conversations between exchanges. Same as `redraft data split`.
 
     `count` returns the number of tokens in a text. With several workers, `count` must be a module-level
-    function. The provenance records the name `tokenizer`, and `count.fingerprint()` if it is defined.
+    function. The provenance records the name `tokenizer`, and `count.fingerprint()` if defined.
     """
     run, total = DataRun.of(out, options, split), Counter[str]()
     work, lines = partial(_pieces, count=count, limit=limit, format=format), run.lines(source)
@@ -91,13 +91,10 @@ def parts_of(
 
     A chain that fits or cannot be cut is returned unchanged. Otherwise each part repeats the leading system
     message and the fields `_WHOLE` of `meta`. Everything else, such as steps, cost and gold answer, goes only
-    to the last part. If an earlier part ends in an assistant message, the message becomes a step, and is also
-    stored in `meta.message` if it contains more than text.
+    to the last part. An assistant message at the end of an earlier part becomes a step.
 
-    Each later part begins with a user turn. The first part may begin with other turns, which `clean` removes.
-
-    Tokens are counted in the text that `format` writes. For `chat`, whose template depends on the model, and
-    for chains that a format cannot write, the turns' texts are counted, plus `TURN_TOKENS` per turn.
+    Tokens are counted in the text that `format` writes. For `chat`, and for chains that a format cannot
+    write, the turns' texts are counted, plus `TURN_TOKENS` per turn.
     """
     alone = ({"role": "user", "content": chain.prompt.text},) if chain.prompt.text else ()
     messages: Sequence[_Message] = alone if chain.prompt.messages is None else chain.prompt.messages

@@ -70,7 +70,7 @@ class DataSummary:
     texts: array[int] = field(default_factory=lambda: array("q"))
 
     def name(self, table: str, name: str, times: int = 1) -> None:
-        """Count a shortened name in a table. After a thousand names, new names are counted as `OTHERS`."""
+        """Count a shortened name in a table. If the table is full, new names are counted as `OTHERS`."""
         kinds, name = self.tables[table], name[:_NAME]
         kinds[name if name in kinds or len(kinds) < _MOST else OTHERS] += times
 
@@ -97,7 +97,7 @@ class DataSummary:
 
 
 def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: _Count) -> None:
-    """Add a record to a summary. `source` is the data set, unless the record names a data set."""
+    """Add a record to a summary. `source` is the default data set."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
     own_set = meta_of(chain, "source").get("dataset")
@@ -244,7 +244,7 @@ def describe(
     workers: int = 1,
     read: Callable[[int], None] | None = None,
 ) -> DataReport:
-    """Describe files of any known shape. Each file is read once. `count` returns a text's length in `unit`.
+    """Describe files of any known shape. `count` returns a text's length in `unit`.
 
     `read` is called with the size of each record in bytes. A damaged file raises if its first record is lost.
     """

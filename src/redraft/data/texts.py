@@ -24,7 +24,7 @@ def text_of(chain: Chain, part: Part) -> str:
 
 
 def texts_in(chain: Chain) -> list[str]:
-    """Return all texts of a chain that are not blank, then the gold answers and rationales."""
+    """Return a chain's texts that are not blank, with gold answers and rationales last."""
     asked = (turn.text for turn in asked_turns(chain.prompt))
     replies = (text for step in chain.steps for text in (step.answer, step.criticism))
     return [*filter(str.strip, (*asked, *replies)), *gold_of(chain)]
@@ -51,7 +51,7 @@ GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: sho
 
 
 def leaking(chain: Chain) -> tuple[int, int]:
-    """Count the feedbacks that quote a gold answer, and those of them on answers without any gold answer."""
+    """Count feedbacks that quote a gold answer: all, and those on answers that contain no gold answer."""
     golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [step for step in chain.steps if any(gold in step.criticism for gold in golds)]
     return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)

@@ -63,20 +63,19 @@ class Sampling:
         temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
         max_tokens: Maximum number of new tokens in one call. 2,048 is SelFee's released default.
-        max_thoughts: Maximum number of thought tokens, after which the engine ends the thought. None: only
-            `max_tokens` limits thoughts. Needs `EngineInfo.thinks`.
+        max_thoughts: Maximum number of thought tokens; None for no limit but `max_tokens`. Needs
+            `EngineInfo.thinks`.
         seed: Makes a run with one stream repeatable; None for a random seed.
-        schema: A JSON Schema that an answer to messages should match. Engines with `EngineInfo.schemas`
-            enforce the schema. An engine that cannot express the schema logs a warning and generates without
-            a schema, so check the answer.
+        schema: A JSON Schema for an answer to messages. Engines with `EngineInfo.schemas` enforce most
+            schemas, so check the answer.
         form: Demands on the text of an answer to messages. Engines with `EngineInfo.forms` enforce most
             demands, so check the answer. `schema` takes precedence.
         banned: Tokens that local engines with `EngineInfo.forms` must not generate.
         unending: Whether to also ban the token that ends an answer.
         likelier: Pairs of a token and an amount to add to the logit, for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
-            With `schema`, `begun` is the start of a JSON text, and `schema` describes only the next value.
-            The engine then writes this value and a comma or bracket.
+            With `schema`, `begun` is the start of a JSON text, and the engine writes only the next value,
+            which `schema` describes, and a comma or bracket.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: Additional request fields, which override redraft's fields. Without
             `EngineInfo.any_request`, only `EngineInfo.fields` are allowed. Never logged or recorded.
@@ -86,8 +85,7 @@ class Sampling:
             with `EngineInfo.own_sampling` choose the values. A `top_p` other than 1 counts as set.
         top_logprobs: Number of most probable tokens to report at each position, with `logprobs`.
         role: What to write. Engines with `EngineInfo.roles` have different weights for each role.
-        call_id: The call's id, which is the same in every run of a job. A resumed job uses the id to find
-            replies to an earlier run's batches. `JournaledEngine` sets the id.
+        call_id: The call's id, which is the same in every run of a job. `JournaledEngine` sets the id.
         chain: The id of the call's chain. A router sends all calls of a chain to the same replica.
     """
 
@@ -122,26 +120,24 @@ class Sampling:
 class Delta:
     """A piece of a stream. The last delta contains `finish` and the token counts.
 
-    Before an error, a stream may yield a delta with counts but no `finish`, because failed replies cost, too.
+    Before an error, a stream may yield a delta with counts but no `finish`.
 
     Attributes:
-        tokens: Token ids of `text` and `thought`, if the engine has token ids. Tokens of a stop string, an
-            incomplete character or a tag may come in an earlier delta than their text.
+        tokens: Token ids of `text` and `thought`, if the engine has token ids. They may come in an earlier
+            delta than their text.
         logprobs: The natural logarithm of each token's probability, before temperature and top-p, if
-            `Sampling.logprobs` is set. Usually as many as `tokens`. But servers send log-probabilities
-            without token ids, and llama.cpp sends no log-probabilities for a character of several tokens.
+            `Sampling.logprobs` is set. Not always as many as `tokens`.
         likeliest: The most probable tokens at each position in `logprobs`, if `Sampling.top_logprobs` is set.
         stop_text: The stop string that ended the stream, which is not in `text`.
         prompt_tokens: Length of the prompt in tokens, including cached tokens; on the last delta.
         cached_tokens: Number of prompt tokens read from the cache.
-        estimated: Whether the counts are estimated from the texts, because the server sent no counts.
+        estimated: Whether the counts are estimated from the texts.
         unsteered: Whether `Sampling.form` is not enforced from this delta on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in an assistant message; on the last delta.
-        thought: The model's thoughts before the answer, from a reply's field for reasoning or from tags in
-            the text (`chain.thoughts`). Thoughts are not in `text`.
+        thought: The model's thoughts before the answer, which are not in `text`.
         others: Other texts that fit into `Sampling.form.gap`, most probable first; on the last delta.
-        seconds: Time to generate this delta, which a journal stores for replayed replies.
+        seconds: Seconds to generate this delta, if the engine has a journal.
     """
 
     text: str = ""
@@ -225,8 +221,7 @@ class EngineInfo:
         continues: Continues raw text (`stream`), which native revision needs.
         token_ids: Accepts token ids as a prompt, reports token ids, and supports `encode` and `decode`.
         chats: Answers messages (`chat`).
-        any_message: Accepts every `Message` of the OpenAI protocol. Other engines accept plain text with the
-            roles `system`, `user` and `assistant` (`engines.messages`).
+        any_message: Accepts every `Message` of the OpenAI protocol, not only text.
         any_request: Accepts any `Sampling.extra_body` and `extra_headers`.
         fields: Without `any_request`, the only fields of `Sampling.extra_body` that are accepted.
         own_sampling: Chooses the sampling parameters in `Sampling.left_out`.
@@ -238,10 +233,9 @@ class EngineInfo:
         parameters: Number of weights of the model; None if unknown, as for servers.
         native: The model was trained on chains, according to the metadata (`redraft.format = selfee-1`).
         roles: Uses different weights for answers and for criticism and revisions (`Sampling.role`).
-        certain: The minimum probability of the least likely token in a criticism. Below this minimum, the
-            criticism's verdict is `unknown`. From the model's metadata (`redraft.certain`).
-        shipped: Whether this is redraft's default model, which can judge only answers to exercises, such as
-            sums (`engines.learnt`).
+        certain: If a criticism contains a token less probable than this, the verdict is `unknown`. From the
+            model's metadata (`redraft.certain`).
+        shipped: Whether this is redraft's default model, which can judge only exercises (`engines.learnt`).
         dtype: The dtype that the user chose; empty for the default.
         template: The conversation format that the user chose; empty for the model's chat template.
         format: The number format of most weights in memory, such as Q8_0; empty if unknown.
@@ -313,8 +307,7 @@ class Engine(Protocol):
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        Log-probabilities are natural logarithms, before temperature and top-p. To score the first token too,
-        prepend BOS (`encode` with `special`).
+        Log-probabilities are natural logarithms, before temperature and top-p.
 
         Raises:
             EngineError: The engine lacks `EngineInfo.scores`.
@@ -357,7 +350,7 @@ class Resumer(Engine, Protocol):
     ) -> Replies:
         """Continue after the tokens `said`, which count toward `max_tokens`.
 
-        The last delta counts `said` as part of the prompt, not of the completion.
+        On the last delta, `prompt_tokens` includes `said`.
         """
         ...
 
@@ -367,9 +360,8 @@ async def opened_by_prompt(
 ) -> Replies:
     """Yield deltas, and detect whether the chat template ends the prompt with a thought's opening tag.
 
-    If so, replies begin inside a thought, and `splitter.until` is set to the thought's closing tag. If not,
-    `until` is "". `known` keeps this value for later requests: under True if a request turns thinking on,
-    False if off, None otherwise. With thinking on, deltas are held back while the value is unknown.
+    If so, `splitter.until` is set to the closing tag, otherwise to "". `known` keeps this value for later
+    requests: under True if a request turns thinking on, False if off, None otherwise.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None

@@ -53,7 +53,7 @@ def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
     """Add bounds to all parts of a schema, so that matching JSON needs about `tokens` tokens at most.
 
     Existing bounds are kept if they fit. If an object's schema names properties, other properties are
-    forbidden. A type may contain itself at most three times (`LEVELS`). Emoji may need more tokens.
+    forbidden.
     """
     found: Any = None
     free = is_open(schema)
@@ -77,7 +77,7 @@ def is_open(schema: Any) -> bool:
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the required properties, with schemas, that are missing in a JSON object cut inside a string.
 
-    Return None for any other text, an empty string, or a string that a keyword besides `maxLength` limits.
+    Return None for any other text, or if the string is empty or has limits besides `maxLength`.
     """
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):

@@ -76,8 +76,8 @@ class Config:
     def key_for(self, url: str) -> Key | None:
         """Return the key for a URL's server, or None.
 
-        A variable `REDRAFT_KEY_…` takes precedence over `[keys]`, and a key for `host:port` over a key for
-        `host`. Otherwise, a known provider over https gets the key in a variable such as `OPENAI_API_KEY`.
+        Look in variables `REDRAFT_KEY_…`, and then in `[keys]`: first for `host:port`, then for `host`. For a
+        known provider over https, look last in a variable such as `OPENAI_API_KEY`.
         """
         names = _host_names(url)
         entry = next((self.keys[name] for name in names if name in self.keys), None)
@@ -105,7 +105,7 @@ class Config:
 def key_variable(host: str) -> str:
     """Return the environment variable for a host's key: `REDRAFT_KEY_API_EXAMPLE_COM` for `api.example.com`.
 
-    A dash becomes two underscores, so that `a-b.com` and `a.b.com` differ.
+    A dash becomes two underscores.
     """
     return PREFIX + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
 

@@ -103,7 +103,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
 
 
 def extras() -> dict[str, list[str]]:
-    """Read each extra's packages from redraft's metadata. Leave out aliases and extras for development."""
+    """Read each extra's packages from redraft's metadata."""
     found: dict[str, list[str]] = {}
     for line in requires("redraft") or ():
         package, _, marker = line.partition(";")

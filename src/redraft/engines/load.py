@@ -148,14 +148,15 @@ def _exists(text: str) -> bool:
 def model_of(ref: str) -> str:
     """Return a reference in the form that run records store.
 
-    For several servers, return only the model's name, because the run may resume with other servers. A name
-    such as `small` is resolved, because a later version may recommend another model.
+    A name such as `small` is resolved. For several servers, return only the model's name.
     """
     parts = references_of(ref)
     if len(parts) == 1:
         (ref,) = parts
         name, plus, adapters = ref.partition("+")
+        # Resolved, because a later version may recommend another model.
         return ref if _exists(name) or name not in BY_NAME else f"{BY_NAME[name].ref}{plus}{adapters}"
+    # The run may resume with other servers.
     names = [f"#{each.partition('#')[2]}" if _is_address(each) else each for each in parts]
     return ",".join(sorted(set(names)))
 
@@ -168,7 +169,7 @@ def parse_reference(ref: str) -> ModelReference:
     """Parse a reference to one model. This reads the disk, but uses no network.
 
     Raises:
-        UsageError: `ref` has no known form (the hint then lists the forms), or names several engines.
+        UsageError: `ref` has no known form, or names several engines.
     """
     if roles := references_by_role(ref):
         named = {role: parse_reference(each) for role, each in roles.items()}
@@ -292,8 +293,8 @@ async def load_engine(
         fast: Prefer OpenVINO to llama.cpp for a GGUF file on a CPU, if `engine` is not set and OpenVINO can
             read the file. OpenVINO is faster for many streams, but ignores `Sampling.form` and tools.
         config: Keys and prices; None for the user's config file.
-        patience: Time limits and retries, as an `engines.retry.Patience` (docs/engines.md).
-        batches: Send requests to a server's batch API, as `redraft answer --batch` does.
+        patience: Time limits and retries (`engines.retry.Patience`).
+        batches: Send requests to a server's batch API.
         **machine: Options for a local model (docs/options.md): `engine`, `ctx`, `threads`,
             `gpu_layers`, `dtype`, `device`, `speculate` and `chat_template`.
 
@@ -507,8 +508,7 @@ SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(n
 def identity_of(reference: str) -> Any:
     """Return JSON values that identify a reference's model: server, files, adapters.
 
-    Files are identified by path, size and modification time. Load the model first, so that a model from the
-    hub has a file.
+    Files are identified by path, size and modification time. A missing file is fetched (`local_file`).
     """
     if len(parts := references_of(reference)) > 1:
         # It does not matter which of several servers has the model.
@@ -546,7 +546,7 @@ def local_file(named: ModelReference) -> Path:
 
 
 def local_path(ref: str) -> Path:
-    """Return the path of `ref`; for `default` and `default-base`, the path of the default model's file."""
+    """Return the path that `ref` names; for `default` and `default-base`, the default model's file."""
     if ref not in DEFAULTS or Path(ref).exists():
         return Path(ref).expanduser()
     return local_file(parse_reference(ref))

@@ -78,7 +78,7 @@ class LocalEngine(Engine):
         return self._info
 
     def trust(self, certain: float, *, shipped: bool = False, adapters: Iterable[Path] = ()) -> None:
-        """Set `certain`, `shipped` and `adapters` of `info`, which are known only after loading."""
+        """Set `certain`, `shipped` and `adapters` of `info`."""
         names = tuple(path.name.removesuffix(".gguf") for path in adapters)
         self._info = replace(self._info, certain=certain, shipped=shipped, adapters=names)
 
@@ -416,7 +416,7 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int, *
 def cache_bytes(header: GGUFHeader) -> int:
     """Estimate the bytes of the key-value cache for one token: keys and values of every layer, in f16.
 
-    Return 0 if the header lacks a size, or if layers see only a window of the context.
+    Return 0 if unknown, as for layers that see only a window of the context.
     """
     architecture = header.text("general.architecture")
 

@@ -34,8 +34,8 @@ def message_of(record: Mapping[str, Any]) -> Message:
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
     """Convert messages for an engine that accepts only text, and perhaps tools.
 
-    Text parts are joined, and `developer` becomes `system`. Names are kept, because a chat template may use
-    names. Anything else raises `RecordError`.
+    Text parts are joined, `developer` becomes `system`, and names are kept. Anything else raises
+    `RecordError`.
     """
     found: list[Message] = []
     for number, message in enumerate(messages, start=1):
@@ -86,7 +86,7 @@ def template_refuses(model: str, said: str) -> RecordError:
 
 
 def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Join consecutive text messages of one role, because many chat templates need alternating roles."""
+    """Join consecutive text messages of one role, for strict chat templates."""
     runs: list[tuple[Message, list[str]]] = []  # joined at the end, as a run may have thousands of messages
     for message in messages:
         content = message["content"]

@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 class ModelProcess:
     """A running model process. Create one with `start`.
 
-    The process reads the settings from standard input as a line of JSON. After loading the model, the process
-    writes a JSON object in a line, with `error` if loading failed. The process ends when standard input ends.
+    The process reads the settings from standard input, as a line of JSON. After loading the model, it writes
+    a JSON object in a line, with `error` if loading failed. It ends when standard input ends.
     """
 
     module: ClassVar[str]  # the module that runs in it
@@ -62,7 +62,7 @@ class ModelProcess:
         """Start the process and wait until the model is loaded.
 
         Raises:
-            ModelError: The library could not load the model. The message contains the library's reason.
+            ModelError: The library could not load the model.
         """
         key = secrets.token_hex(16)
         pipe = subprocess.PIPE
@@ -166,8 +166,8 @@ P = TypeVar("P", bound=ModelProcess)
 class KeptProcess(Generic[P]):
     """A model process that is restarted after a crash.
 
-    The first restart comes at once, later restarts after growing pauses. After `TRIES` crashes in a row, the
-    error is raised. Each later call tries one restart. In the pause after a failed restart, calls fail.
+    Restarts come after growing pauses. After `TRIES` crashes in a row, the error is raised. Later calls fail
+    during a pause. Otherwise, each tries one restart.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:
@@ -197,10 +197,9 @@ class KeptProcess(Generic[P]):
         self._crashes = 0
 
     async def replace(self, dead: P, crash: EngineCrash, crashes: int) -> None:
-        """Replace a dead process with a new process, unless another call has replaced the dead process.
+        """Start a new process, unless another call has replaced `dead`. Cancelling does not stop the start.
 
-        If this call is cancelled, the start continues, because a start may take minutes. `crashes` counts the
-        crashes since the caller's last token. After `TRIES` crashes in a row, the error is raised.
+        `crashes` counts the crashes since the caller's last token. From `TRIES` on, the error is raised.
         """
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)
@@ -266,7 +265,7 @@ class ProcessEngine(LocalEngine, Generic[P]):
 
     @property
     def health(self) -> Health:
-        """The health of the process, with the number of restarts."""
+        """The health of the process."""
         return self._kept.health
 
     async def aclose(self) -> None:

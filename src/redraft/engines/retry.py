@@ -200,12 +200,12 @@ class Turn(NamedTuple):
 
 
 class RateLimit:
-    """Decides when requests to one server may be made. Two limits delay requests and retries.
+    """Decides when requests to one server may be made.
 
-    - `rpm` and `tpm` are spread evenly over the minute. A call first reserves the mean number of tokens of
-      earlier calls. At the call's end, the actual number, unknown before, replaces the reserved number.
-    - The limit on active requests begins with the first 429. Each 429 multiplies the limit by `CUT`, unless
-      the request began before the last cut. Each successful reply adds 1/limit.
+    - `rpm` and `tpm` are spread evenly over the minute. A call reserves the mean number of tokens of earlier
+      calls, until the actual number is known.
+    - From the first 429 on, the number of active requests is limited. Each 429 lowers the limit, and each
+      successful reply raises it.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -217,7 +217,7 @@ class RateLimit:
     async def turn(self, most: int) -> Turn:
         """Wait until a request may be made: first come, first served. Call `over` when the request ends.
 
-        `most`, the request's maximum number of tokens, is reserved only if no earlier call has ended.
+        `most` is the request's maximum number of tokens. The first calls reserve this number.
         """
         queued = self._door.locked()
         async with self._door:
@@ -239,7 +239,7 @@ class RateLimit:
             return turn
 
     def hold(self, seconds: float) -> None:
-        """Make no request for `seconds`, because the server is down or asked for a pause."""
+        """Make no request for `seconds`."""
         self.held_until = max(self.held_until, clock() + seconds)
 
     def over(self, turn: Turn) -> None:

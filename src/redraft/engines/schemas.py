@@ -59,7 +59,7 @@ class SchemaWatch:
 
 
 class Names:
-    """Reads JSON while a model writes, and finds repeated names in an object, which no grammar forbids.
+    """Reads JSON while a model writes, and finds repeated names in an object.
 
     Attributes:
         member: The index where a member with an unfinished name begins; -1 for none.
@@ -114,13 +114,10 @@ def _throughout(schema: Any, changed: Callable[[Mapping[str, Any]], dict[str, An
 
 
 def for_servers_of_llamacpp(schema: Any) -> Any:
-    r"""Return a schema without the parts that llama.cpp's server and Ollama misread or refuse.
+    """Return a schema without the parts that llama.cpp's server and Ollama misread or refuse."""
 
-    In these servers' grammars, `.` in a pattern may match the closing quote of JSON, and `\d` is missing.
-    Lengths above `MOST_REPEATS` are refused. An object with only `patternProperties` would always be `{}`.
-    Replies are still checked against the full schema.
-    """
-
+    # In their grammars, `.` in a pattern may match the closing quote of JSON, and `\d` is missing. Lengths
+    # above `MOST_REPEATS` are refused. An object with only `patternProperties` would always be `{}`.
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
         left = {"pattern", *(name for name in _COUNTS & part.keys() if part[name] > MOST_REPEATS)}
         if "patternProperties" in part:
@@ -131,13 +128,11 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 
 
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
-    """Return a schema that XGrammar, OpenVINO's schema library, reads correctly, and the removed keywords.
-
-    XGrammar ignores `multipleOf`, and lengths of texts with a pattern. The check of the answer covers both.
-    """
+    """Return a schema that XGrammar, OpenVINO's schema library, reads correctly, and the removed keywords."""
     left = set[str]()
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:
+        # XGrammar ignores these keywords.
         dropped = {"multipleOf", *(("minLength", "maxLength") if "pattern" in part else ())}
         left.update(dropped & part.keys())
         kept = {name: value for name, value in part.items() if name not in dropped}

@@ -62,7 +62,7 @@ class ScriptedEngine(base.Engine):
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.
         resumes: Whether a reply may continue a given beginning of an answer.
-        keeps_calls: Whether to record `calls`, which take much memory for many prompts.
+        keeps_calls: Whether to record `calls`.
     """
 
     replies: Sequence[str | ScriptedReply] | Callable[[Call], str | ScriptedReply]

@@ -64,7 +64,7 @@ class Spelling:
         return FinalText()
 
     def end(self, *unspoken: int) -> FinalText:
-        """Return the text held back until the end. Its tokens include `unspoken`, which have no text."""
+        """Return the text that was held back. Its tokens include `unspoken`, which have no text."""
         if self._unspelt:
             start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
             cut = self._release(after.removeprefix(start).rstrip(_BROKEN), len(self._unspelt))
@@ -162,7 +162,7 @@ class Tokenizer:
         return text.removeprefix(_MARK) if self._spaced else text
 
     def tokenize(self, text: str, *, start: bool, control: bool) -> Tokens:
-        """Return token ids. `start` prepends BOS to a text without BOS, as in llama.cpp and training."""
+        """Return token ids. `start` prepends BOS to a text without BOS."""
         tokens = self._ids(text, control=control)
         return self._first + tokens if start and tokens[: len(self._first)] != self._first else tokens
 

@@ -80,7 +80,8 @@ class GuardedEngine(WrappedEngine):
         return base.thoughts_apart(super().chat(messages, sampling, stop), Splitter())
 
     async def aclose(self) -> None:
-        """Also close the wrapped engine, because callers have no reference to the wrapped engine."""
+        """Close the wrapped engine."""
+        # Callers have no reference to it.
         await self.wrapped.aclose()
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
@@ -109,8 +110,8 @@ _DELTAS = "Yield Delta('text') for each piece, and Delta(finish='stop', completi
 class MeteredEngine(WrappedEngine):
     """Add up the usage of an engine's calls.
 
-    `ended` is called after a call's usage was added. `writing` is called with the number of new tokens in
-    each piece, and at the end of a call with the negated sum.
+    `ended` is called after each call. `writing` is called with the number of new tokens in each piece, and at
+    the end of a call with the negated sum.
     """
 
     def __init__(
@@ -162,12 +163,11 @@ class MeteredEngine(WrappedEngine):
 class JournaledEngine(WrappedEngine):
     """Replay the replies that a journal contains, so that equal requests are not paid for twice.
 
-    A reply's key contains everything that determines the reply, and the number of earlier equal requests to
-    this engine, because a second sample is a different reply. Replies that the caller closes early are not
-    stored. Closing this engine leaves the journal open.
+    A second equal request to this engine gets a new reply, with a separate key. Replies that the caller
+    closes early are not stored. Closing this engine leaves the journal open.
 
     `identity` contains JSON values that identify the model. `scope` is the item's id in a job, or empty for
-    a cache, which all items share. `used`, a resumed chain's number of replies, is added to a key's count.
+    a cache, which all items share. `used` is the number of a resumed chain's replies.
     """
 
     def __init__(
@@ -269,9 +269,8 @@ class RoleEngine(WrappedEngine):
     """One engine for each role, opened at the role's first call.
 
     `default+answers.gguf@answer+critic.gguf@revise` binds two adapters: `answers.gguf` answers, and
-    `critic.gguf` criticises and revises. Training a critic then does not change the weights that write first
-    answers. An adapter with a role is used only in chains. An adapter without a role is always used.
-    llama.cpp switches adapters itself. Other engines are opened once per role.
+    `critic.gguf` criticises and revises. An adapter with a role is used only in chains. An adapter without a
+    role is always used.
     """
 
     def __init__(
@@ -284,7 +283,7 @@ class RoleEngine(WrappedEngine):
 
     @property
     def info(self) -> base.EngineInfo:
-        """The info of the engine without a role, with `native` and `roles` set."""
+        """The info of the engine without a role, with `native`, `roles` and `certain` set."""
         return replace(self.wrapped.info, native=True, roles=True, certain=self._certain)
 
     @property

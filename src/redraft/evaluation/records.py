@@ -20,8 +20,8 @@ def question_id(chain: Chain) -> str:
 def item_of(chain: Chain) -> str:
     """Return the id of a chain's item. All runs and turns of a question are one item.
 
-    For a further answer to a record (`redraft eval --samples`), this is the record's id. Otherwise, this is
-    the chain's id. If the source record has a `question_id`, that replaces the part after the last `/`.
+    For a further sample (`redraft eval --samples`), this is the record's id. Otherwise, this is the chain's
+    id, with the source record's `question_id`, if any, after the last `/`.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)

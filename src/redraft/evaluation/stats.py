@@ -59,8 +59,8 @@ Figure = Callable[[Numbers], Numbers]
 class Estimate:
     """A figure and a 95 % interval.
 
-    If nothing was counted, the value and the ends are NaN. If a figure has no bounds, the ends are also NaN
-    for a single question, and for questions that all agree.
+    If nothing was counted, all three are NaN. Without bounds, the ends are also NaN for a single question
+    and for questions that all agree.
     """
 
     value: float
@@ -124,9 +124,6 @@ class Bootstrap:
     def estimate(self, figure: Figure, bounds: Bounds | None = None, *, scale: Scale = "plain") -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's if there are few questions.
 
-        Resamples with an undefined figure are left out. If questions are few, and leaving one out makes the
-        figure undefined, the interval is the whole range between the bounds.
-
         If all n questions agree, up to 1 - 0.025^(1/n) of unseen questions may still differ, with 97.5 %
         confidence, and the interval is widened (Clopper and Pearson, Biometrika 26 (1934), 404).
 
@@ -159,7 +156,7 @@ class Bootstrap:
         there, back = _SCALES[scale]
         value, values = float(there(np.asarray(value))), there(figure(self.without))
         if not np.isfinite(values).all():
-            return -math.inf, math.inf
+            return -math.inf, math.inf  # leaving out a question makes the figure undefined
         share = (self.questions - 1) / self.questions
         error = math.sqrt(share * float(((values - values.mean()) ** 2).sum()))
         half = float(special.stdtrit(self.questions - 1, 1 - _TAIL)) * error
@@ -167,11 +164,9 @@ class Bootstrap:
 
 
 def expanded_tail(questions: int) -> float:
-    """Return the share of resamples to cut off at each end.
-
-    Resamples vary too little (their variance divides by n, not n - 1) and do not follow Student's t.
-    Cutting Φ(-√(n/(n-1)) · t), not 2.5 %, corrects both, exactly for a mean of Gaussian values (Hesterberg).
-    """
+    """Return the share of resamples to cut off at each end."""
+    # Resamples vary too little (their variance divides by n, not n - 1) and do not follow Student's t.
+    # Cutting this share, not 2.5 %, corrects both, exactly for a mean of Gaussian values (Hesterberg).
     t = float(special.stdtrit(questions - 1, 1 - _TAIL))
     return float(special.ndtr(-math.sqrt(questions / (questions - 1)) * t))
 
@@ -237,9 +232,9 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among all trials, from the hits and trials of each row.
 
-    If there are few clusters, the interval is Wilson's for the effective number of equally large clusters
-    (Kish, Journal of Official Statistics 8 (1992), 183). The same holds if clusters are equally large and
-    each has only hits or no hits. Otherwise, the interval is the bootstrap's over clusters.
+    The interval is the bootstrap's over clusters. For few clusters, and for equally large clusters of only
+    hits or no hits, the interval is Wilson's for the effective number of equally large clusters (Kish,
+    Journal of Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
@@ -302,13 +297,11 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
 
 
 def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
-    """Return the terms of each pair for `correlation_of`, shape [pairs, 6]: 1, x, y, x², y², xy.
-
-    First, x and y are centred and scaled, which changes no correlation and keeps large numbers precise.
-    """
+    """Return the terms of standardised pairs for `correlation_of`, shape [pairs, 6]: 1, x, y, x², y², xy."""
     table = np.stack([np.asarray(each, dtype=np.float64) for each in (x, y)])
     if table.size:
         spread = table.std(axis=1, keepdims=True)
+        # This changes no correlation, and keeps large numbers precise.
         table = (table - table.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
     a, b = table
     return np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], axis=-1)

@@ -121,7 +121,7 @@ LONGEST_NAME = 100  # characters
 
 
 def voter_of(name: str) -> str:
-    """Normalise a voter's name (single spaces, Unicode form C), so that all variants mean one voter."""
+    """Normalise a voter's name (single spaces, Unicode form C). Raise `UsageError` if it is not valid."""
     found = unicodedata.normalize("NFC", " ".join(name.split()))
     if not found or len(found) > LONGEST_NAME or printable(found) != found:
         hint = f"Give 1 to {LONGEST_NAME} printable characters: --voter NAME"
@@ -150,7 +150,7 @@ class State:
 
 
 class Ballots:
-    """The pairs for a voter to judge. Only the store knows which pairs are already judged."""
+    """The pairs for a voter to judge."""
 
     def __init__(self, matches: Sequence[Match], store: VoteStore, voter: str, seed: int) -> None:
         self.voter = voter
@@ -225,7 +225,7 @@ class Booth:
 class PageVotes:
     """Votes from the page of `redraft serve`, where people ask two models and compare the answers.
 
-    A vote contains the question and both answers, which are stored nowhere else.
+    A vote contains the question and both answers.
     """
 
     def __init__(self, path: Path) -> None:

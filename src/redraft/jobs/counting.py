@@ -21,7 +21,7 @@ def tell(message: str, hint: str | None = None) -> None:
 
 
 def begin_line() -> None:
-    """Begin a new line on a terminal, because Ctrl-C printed ^C on the current line."""
+    """Begin a new line on a terminal, after the ^C of Ctrl-C."""
     if sys.stderr is not None and sys.stderr.isatty():
         print(file=sys.stderr, flush=True)
 

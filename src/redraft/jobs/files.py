@@ -34,9 +34,10 @@ _TEMPLATES = "additional_chat_templates"  # the folder where transformers looks 
 def inside(path: Path) -> Path:
     """Return the real path of a file in a model's folder. Raise `ModelError` for a link out of the folder.
 
-    Links from `snapshots/REVISION` to `blobs`, as in the cache of huggingface_hub, are allowed.
+    Links within the cache of huggingface_hub are allowed.
     """
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    # That cache has links from `snapshots/REVISION` to `blobs`.
     blobs = [parent.with_name("blobs") for parent in folder.parents if parent.name == "snapshots"]
     if not any(map(real.is_relative_to, [folder, *blobs])):
         hint = "If you trust the target, replace the link with a copy. A link could expose any of your files."
@@ -120,11 +121,10 @@ def _in_the_way(path: Path, what: str) -> OutputError:
 def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
     """Lock an open file or folder. The lock ends when the file is closed or the process ends.
 
-    A `shared` lock, for reading, excludes only exclusive locks. If the file system does not support locks,
-    return True without locking.
+    A `shared` lock, for reading, excludes only exclusive locks.
 
     Returns:
-        False if another process holds the lock.
+        False if another process holds the lock. True without a lock if the file system has no locks.
     """
     with suppress(OSError):  # file systems without locks raise different errors
         try:
@@ -180,7 +180,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
 
 
 def remove_own(path: Path) -> None:
-    """Remove one of redraft's own files, such as a leftover of an earlier run. A missing file is no error."""
+    """Remove one of redraft's own files. A missing file is no error."""
     with suppress(FileNotFoundError):
         found = path.lstat()
         if fault := "a link" if stat.S_ISLNK(found.st_mode) else _fault(found, path):
@@ -197,7 +197,7 @@ def create(path: Path) -> BinaryIO:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a temporary file. After the `with` block, sync the file to the disk and rename it to `path`.
 
-    If `path` is a link, the link is replaced, not the link's target.
+    A link is replaced, not the link's target.
     """
     aside = path.parent.joinpath(f".{path.name}.{os.urandom(4).hex()}.part")
     try:

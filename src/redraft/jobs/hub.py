@@ -82,12 +82,12 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
 
 
-FETCHING = Event()  # set while a file is being fetched
+FETCHING = Event()  # set while a file is being fetched: a line would be drawn into the progress bar
 
 
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Set `FETCHING` in a `with` block, so that no line is drawn into the download's progress bar."""
+    """Set `FETCHING` in a `with` block."""
     FETCHING.set()
     try:
         yield
@@ -96,10 +96,10 @@ def fetching() -> Iterator[None]:
 
 
 def fetch(repo: str, selects: str | None, memory: int = 0) -> Path:
-    """Fetch a GGUF file unless it is cached, and verify the checksum. huggingface_hub shows the progress.
+    """Fetch a GGUF file unless it is cached, and verify the checksum.
 
     Before a download, size and licence are printed, and a warning if the model needs more memory than is
-    free. `memory` is the number of bytes that the model needs, or 0 if only the file's size is known.
+    free. `memory` is the number of bytes that the model needs; 0 for the file's size.
 
     Raises:
         ModelError: The repository or file does not exist or is not accessible, the checksum is wrong, or the
@@ -288,7 +288,7 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
     Args:
         name: `org/name`.
         inside: A folder, a file or the beginning of file names in the dataset. Empty means all files.
-        endings: The endings of the files to fetch.
+        endings: The file names' endings, such as `.jsonl`.
     """
     from huggingface_hub import snapshot_download
 

@@ -65,9 +65,9 @@ class IdSet:
 
 
 def digest_of(item_id: object) -> int:
-    """Return a text's 64-bit hash, equal in every process. The hash is never 0, which marks an empty slot."""
+    """Return a text's 64-bit hash, which is equal in every process and never 0."""
     digest = hashlib.blake2b(str(item_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True) or 1
+    return int.from_bytes(digest, signed=True) or 1  # 0 marks an empty slot
 
 
 def derived_seed(seed: int, item_id: str) -> int:

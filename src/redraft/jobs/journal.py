@@ -38,7 +38,7 @@ _PAGE = 8192  # bytes of a page: rows of 1 to 4 kB would waste much of SQLite's 
 
 
 def key_of(asked: Any) -> str:
-    """Return the key of a request: the SHA-256 of the request's canonical JSON, as hexadecimal digits.
+    """Return the key of a request, a SHA-256 in hex.
 
     Args:
         asked: The request as JSON values and sets, with everything that may change the reply.
@@ -102,12 +102,12 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable("one is damaged") from None
 
     def put(self, replies: Mapping[str, Any]) -> None:
-        """Store replies by key, all or none. Existing replies may be in use, and are not replaced."""
+        """Store replies by key, all or none. Existing replies are not replaced."""
         self._write(replies)
         self._sync()
 
     async def store(self, key: str, reply: Any) -> None:
-        """Store a reply like `put`. Replies of several tasks are synced together."""
+        """Store a reply like `put`."""
         self._write({key: reply})
         if self._next is None:
             self._next = asyncio.ensure_future(self._sync_all())

@@ -117,10 +117,9 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[dict[str, Any]]:
     """Yield the records of a file whose name redraft chose, or nothing if there is no file.
 
-    An incomplete last line, left by a killed process, is skipped.
+    An incomplete last line is skipped.
 
     Args:
-        path: The file.
         what: A noun for the records, used in the error message.
         fits: Returns whether a JSON object is a record of this file.
 

@@ -35,20 +35,16 @@ def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, bool] | Non
 
 
 def lacks_avx2() -> bool:
-    """Return whether the processor is known to lack AVX2, without which llama.cpp and OpenVINO crash.
-
-    Both engines crash on an emulated Westmere (qemu 7.2), and work on a Haswell, which has AVX2.
-    """
+    """Return whether the processor is known to lack AVX2, without which llama.cpp and OpenVINO crash."""
+    # Both crash on an emulated Westmere (qemu 7.2), and work on a Haswell, which has AVX2.
     return (instructions() or {}).get("AVX2") is False
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return from how many streams OpenVINO is faster than llama.cpp. `has` comes from `instructions`.
-
-    Measured with the default model: OpenVINO's tokens per second divided by llama.cpp's. On one thread with
-    AVX-512 and VNNI: 0.9 with 1 stream, 2.0 with 4, 2.4 with 8. On two cores with only AVX2: 0.5 with 1
-    stream, 1.2 with 8 (24 answers, including OpenVINO's longer start), 1.7 with 12, 2.6 with 16.
-    """
+    """Return from how many streams OpenVINO is faster than llama.cpp. `has` comes from `instructions`."""
+    # OpenVINO's tokens per second divided by llama.cpp's, with the default model. On one thread with AVX-512
+    # and VNNI: 0.9 with 1 stream, 2.0 with 4, 2.4 with 8. On two cores with only AVX2: 0.5 with 1 stream, 1.2
+    # with 8 (24 answers, including OpenVINO's longer start), 1.7 with 12, 2.6 with 16.
     return 8 if has and not (has["AVX-512"] or has["VNNI"]) else 4
 
 
@@ -61,8 +57,7 @@ def has_gpu() -> bool:
 def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of memory that new work may use without swapping.
 
-    In a container, the container's limit applies. Cached files count as free, as in MemAvailable. On macOS,
-    all memory of the machine counts as free.
+    In a container, the container's limit applies. Cached files count as free. On macOS, all memory does.
     """
     if sys.platform == "win32":
         return windows.free_memory()
@@ -92,7 +87,9 @@ def trim_heap() -> None:
         trim(0)
 
 
-KERNELS = "128"  # kernels in oneDNN's cache. A step with an adapter needs about 30 for each number of tokens.
+KERNELS = "128"
+"""Kernels in oneDNN's cache, one for each tensor shape. Packed rows have hundreds of lengths. A training step
+with an adapter needs about 30 for each number of tokens."""
 _MMAP_THRESHOLD = -3  # glibc's `M_MMAP_THRESHOLD`, the bytes from which a block has its own mapping
 
 
@@ -103,24 +100,24 @@ def give_back_large(least: int) -> None:
 
 
 def keep_few_kernels() -> None:
-    """Let oneDNN cache 128 kernels, which suffice for a training step or two, instead of 1,024.
+    """Let oneDNN cache 128 kernels instead of 1,024, unless the user has set a number.
 
-    oneDNN makes a kernel for each tensor shape, and packed rows have hundreds of lengths. Call this before
-    torch is imported. A value that the user has set is kept.
+    Call this before torch is imported.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 
 
 def use_large_pages() -> None:
-    """Let torch allocate large tensors in large pages, because many small pages are slow to map.
+    """Let torch allocate large tensors in large pages, unless the user has set this.
 
-    Call this before torch is imported. A value that the user has set is kept.
+    Call this before torch is imported.
     """
+    # Many small pages are slow to map.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or address always means this machine. Other names depend on DNS."""
+    """Return whether a name or address always means this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -51,8 +51,8 @@ class Provenance:
 class RunFile:
     """The file `OUT.run.json`. Only the session that has locked the output writes to this file.
 
-    Two arguments are used in hints of error messages: `elsewhere` names another output, and `start_over`
-    says how to start over (by default, by deleting the output).
+    Hints of error messages contain `elsewhere`, which names another output, and `start_over`, which says how
+    to start over (None: delete the output).
     """
 
     def __init__(
@@ -113,7 +113,6 @@ class RunFile:
         """Begin a session.
 
         Args:
-            provenance: The command, settings and input.
             resume: Whether to keep earlier sessions. They should be kept if they wrote or paid for results.
             about: More fields for this session, which are never compared.
         """
@@ -135,7 +134,7 @@ class RunFile:
     ) -> None:
         """Write the run record of a finished output that was made in one session.
 
-        `about` contains more fields for the record, and `figures` contains more fields for the session.
+        `about` is added to the record, and `figures` to the session.
         """
         self.write(_record(provenance, source, [_session() | {"ended": now()} | figures]) | about)
 
@@ -169,7 +168,6 @@ def fingerprint(files: Sequence[Path], name: str | None = None, length: int | No
     For a missing file, or a stream that cannot be read twice, return only the name.
 
     Args:
-        files: The files.
         name: The recorded name. The default is the path of the first file.
         length: The number of bytes to read from each file, if not all.
     """
@@ -193,7 +191,7 @@ def fingerprint(files: Sequence[Path], name: str | None = None, length: int | No
 
 
 class ContentHashes:
-    """Hash files and folders with SHA-256. A file is read again if its size or time has changed."""
+    """SHA-256 of files and folders. The file `path` stores the hashes until sizes or times change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -228,7 +226,7 @@ def _hash(lines: Iterator[str]) -> str:
 def contents_of(named: Mapping[str, Any]) -> dict[str, list[str | None]]:
     """Return the hashes of the files and folders that options name, for the settings in the run record.
 
-    Scripts of replies (`script:FILE`) are skipped. Like a server, a script may change between runs.
+    Scripts of replies (`script:FILE`), which may change between runs, are skipped.
     """
     hashes = ContentHashes(cache_folder() / "hashes.json")
     files = {name: each for name, each in named.items() if not str(each).startswith("script:")}

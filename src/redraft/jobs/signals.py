@@ -36,7 +36,7 @@ class EndedBySignal(KeyboardInterrupt):
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine like `asyncio.run`, but cancel it on a signal. A second signal cancels the clean-up.
 
-    If a loop is already running, as in a notebook, the coroutine runs in a new thread and ends at Ctrl-C.
+    If a loop is already running, as in a notebook, the coroutine runs in a new thread.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  (the public one raises)
         return _run_in_thread(work)
@@ -106,8 +106,7 @@ def ended_by_sigterm() -> Iterator[None]:
 class Signals(ExitStack):
     """Store the first signal during a `with` block, so that work can be saved after the current step.
 
-    Programs get SIGTERM before a machine is preempted. Schedulers repeat SIGTERM, so each later SIGTERM is
-    ignored. Ctrl-C after the first signal stops at once, without saving.
+    A later SIGTERM is ignored. A later Ctrl-C stops at once, without saving.
     """
 
     received: int | None = None  # the first signal, or None
@@ -121,7 +120,7 @@ class Signals(ExitStack):
                 if signum == signal.SIGINT:
                     os.write(2, b"\nredraft: stopped without saving. The last checkpoint, if any, remains.\n")
                     raise KeyboardInterrupt
-                return
+                return  # schedulers repeat SIGTERM
             self.received = signum
             again = " again" if signum == signal.SIGINT else ""
             name = signal.Signals(signum).name
@@ -133,10 +132,7 @@ class Signals(ExitStack):
 
 
 async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
-    """Return a coroutine's result, or None if the coroutine does not end soon after a signal to `Signals`.
-
-    Use this for a coroutine that may never end, such as waiting for a server that is down.
-    """
+    """Return a coroutine's result, or None if the coroutine does not end soon after a signal to `Signals`."""
     task = asyncio.ensure_future(work)
     try:
         while not (task.done() or any(each.received is not None for each in _noting)):
@@ -157,7 +153,7 @@ def exit_status(signum: int) -> int:
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> Iterator[None]:
-    """Handle signals, but only in the main thread: other threads, as in a notebook, may not set handlers."""
+    """Handle signals in a `with` block, but only in the main thread: other threads may not set handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -172,8 +168,7 @@ def handled(handler: Callable[[int, FrameType | None], None], *signums: int) -> 
 def in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     """Run `work` in a new daemon thread. Cancelling the future does not stop the work.
 
-    At exit, the interpreter waits for threads of `asyncio.to_thread`, but not for daemon threads. So a
-    hanging download or check does not keep the program from ending after Ctrl-C.
+    Unlike in `asyncio.to_thread`, hanging work does not keep the program from ending.
     """
     result: Future[T] = Future()
     result.set_running_or_notify_cancel()

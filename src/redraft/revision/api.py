@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """Runs coroutines on an event loop in a thread. The first call starts the thread."""
+    """Runs coroutines on an event loop in a thread."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -98,10 +98,8 @@ class Background:
         return self._engines[key]
 
     def close(self) -> None:
-        """Close the engines and end the thread.
-
-        This runs as the interpreter exits. An engine's `aclose` can then no longer start threads.
-        """
+        """Close the engines and end the thread."""
+        # The interpreter is exiting, so an engine's `aclose` can no longer start threads.
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
         if loop is None or thread is None or not thread.is_alive():
@@ -196,9 +194,9 @@ def patch(answer: Chain | str, prompt: Asked = PATCHED, **options: Unpack[Revisi
     Args:
         answer: A text, or a chain. In a chain, the best answer is rewritten.
         prompt: The prompt of a text. A chain has its own prompt, but its checks must be given again.
-        **options: The options of `revise`. `places` is a list of pairs of a place and a wish: what to change
-            there. A place is a passage that occurs once, a pair of indices (the end is excluded), or the
-            JSON pointer of a value. A single wish, as in ["make it shorter"], may change any sentence.
+        **options: The options of `revise`. `places` lists pairs: a place, and a wish that says what to
+            change there. A place is a passage that occurs once, a pair of indices (the end is excluded), or
+            the JSON pointer of a value. A single wish, as in ["make it shorter"], may change any sentence.
             Without `places`, the passages in which `checks` find faults are rewritten.
     """
     return revise(**to_patch(answer, prompt, **options))
@@ -276,9 +274,8 @@ async def make(
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
     The time budget starts here. If the time ends before the engines are open, the chain has no new steps.
-    Options are checked again, because the caller may have changed them after `check_options`.
     """
-    check_together(options)
+    check_together(options)  # the caller may have changed the options after `check_options`
     asked = prompt_of(prompt)
     with ExitStack() as stack:
         if options.cache:
@@ -428,8 +425,8 @@ def settled(
         once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
-        The options, and the prompt in the adapters' training wordings (`engines.learnt`). If there is no
-        wording, the base model answers. It revises only if revisions, checks or a critic are requested.
+        The options, and the prompt reworded as in the adapters' training (`engines.learnt`). If the prompt
+        cannot be reworded, the base model answers. It revises if revisions, checks or a critic are requested.
     """
     drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)

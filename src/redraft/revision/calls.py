@@ -53,8 +53,8 @@ _FORMATS: Mapping[str, Callable[[str], Any]] = {
 def judged(calls: Tables, tools: Tables, asked: Mapping[str, Any] | None = None) -> tuple[CheckResult, ...]:
     """Check that each call names a tool, and that the arguments fit the tool's schema. Return the results.
 
-    Properties that are missing in the schema are refused, and dates must be real. A tool without a schema
-    accepts any JSON object. `asked` contains a request's `tool_choice` and `parallel_tool_calls`.
+    Properties that are missing in the schema are refused. A tool without a schema accepts any JSON object.
+    `asked` contains a request's `tool_choice` and `parallel_tool_calls`.
     """
     asked, known, found = asked or {}, _named(tools), list[CheckResult]()
     may = _callable(known, asked.get("tool_choice"))
@@ -145,7 +145,7 @@ def _closed(schema: Any) -> Any:
 def tell_unmet(checks: Iterable[Check], tools: Tables, *, strict: bool = False) -> None:
     """Warn of checks on unknown tools or arguments.
 
-    If `strict`, raise for unknown arguments and for unknown tools that resemble a known one.
+    If `strict`, raise for unknown arguments and for misspelt tools.
     """
     offered = _named(tools)
     bare = {_bare(name): name for name in offered}
@@ -182,7 +182,7 @@ def _unknown(way: Sequence[str], schema: Any) -> str:
 
 
 async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> tuple[CheckResult, ...]:
-    """Run the tool checks. Return a result for each call. Leave unreadable arguments to `judged`."""
+    """Run the tool checks. Return a result for each call. Unreadable arguments pass."""
     found, before, answered, named = list[CheckResult](), list[str](), list[str](), dict[str, str]()
     for message in prompt.messages or ():
         for call in message.get("tool_calls") or ():
@@ -209,7 +209,7 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
 
 
 def joined(fits: CheckResult, own: CheckResult) -> CheckResult:
-    """Join the results of a tool's schema and of its checks, if they are about different arguments."""
+    """Join a call's results by schema and by checks. In one argument, only the schema's fault counts."""
     if fits.passed or not (fits.places and own.places) or {*fits.places} & {*own.places}:
         return own if fits.passed else fits
     both = {"message": f"{fits.message} {own.message}", "places": fits.places + own.places}
@@ -277,7 +277,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text replaces a call: a call is due, or the text is JSON, like earlier calls."""
+    """Return whether a text replaces a call: a call is due, or the text is JSON after earlier calls."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -289,8 +289,7 @@ def _bare(name: str) -> str:
 def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
     """Return the calls of the last reply, with the wrong calls replaced by `new` calls.
 
-    Calls in `new` that repeat a right call are left out. If `new` calls the tools of the last reply in the
-    same order, each wrong call is replaced by the new call at its position.
+    Calls in `new` that repeat a right call are left out.
     """
     last = next((step for step in reversed(steps) if not step.echo), Step(answer=""))
     judged, left = list(zip(last.tool_calls, last.checks, strict=False)), list(new)
@@ -298,7 +297,7 @@ def beside_right(new: Sequence[dict[str, Any]], steps: Sequence[Step]) -> tuple[
     placed = [each for each, (_, result) in zip(left, judged, strict=False) if not result.passed]
     meant, named = [*map(_meaning, right)], [_name_of(call) for call, _ in judged]
     if [*map(_name_of, left)] == named and not any(_meaning(each) in meant for each in placed):
-        left = placed
+        left = placed  # the model made all calls again, in the same order
     else:
         for call in right:
             again = [each for each in left if _meaning(each) == _meaning(call)]

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 
 
-class OutOfTime(Exception):
-    """Raised at a deadline or a cancellation. Not a TimeoutError, because engines may raise TimeoutError."""
+class OutOfTime(Exception):  # not a TimeoutError, which engines may raise
+    """Raised at a deadline or a cancellation."""
 
 
 class CancelToken:
@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield a limit that serves many `with` blocks in turn. A timer for each block would be slower."""
+        """Yield a limit that serves many `with` blocks in turn."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop
@@ -49,9 +49,7 @@ class CancelToken:
 
 
 class Limit:
-    """Cancels the running `with` block at a deadline. The running and all later blocks raise `OutOfTime`.
-    Unlike `asyncio.timeout`, a limit serves several blocks.
-    """
+    """Cancels the running `with` block at a deadline. The running and all later blocks raise `OutOfTime`."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[object] | None = None

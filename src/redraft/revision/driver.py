@@ -277,15 +277,12 @@ def _texts(plan: Plan) -> tuple[int, int]:
 
 
 def with_value(event: ops.Event, checks: Sequence[Check], output: OutputCheck | None) -> ops.Event:
-    """Add the JSON value to the chain of a `Finished` event, if JSON was asked for.
-
-    A cut answer gets no value, because its last number, for example, may lack digits.
-    """
+    """Add the JSON value to the chain of a `Finished` event, if JSON was asked for."""
     if not isinstance(event, ops.Finished):
         return event
     asked, chain = {check.name for check in checks if schema_of(check) is not None}, event.chain
     best = None if chain.best is None else chain.steps[chain.best]
-    if not asked or best is None or not best.complete:
+    if not asked or best is None or not best.complete:  # in a cut answer, a number may lack digits
         return event
     if output is not None:
         return ops.Finished(chain.with_value(parse_output(output, best.answer)))

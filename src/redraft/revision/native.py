@@ -38,9 +38,9 @@ class Transcript:
     marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
 
     def add(self, delta: Delta) -> None:
-        """Append a generated delta. Tokens may come before their text (see `Delta.tokens`)."""
+        """Append a generated delta."""
         self.text += delta.text
-        self.tokens.extend(delta.tokens)
+        self.tokens.extend(delta.tokens)  # may come before their text
         if delta.text and delta.tokens and delta.finish is None:
             self.marks.append((len(self.tokens), len(self.text)))
         if delta.stop_text is not None and len(self.marks) > 1:
@@ -50,7 +50,7 @@ class Transcript:
     def force(self, text: str, *, heading: bool = False) -> ops.Loop[None]:
         """Append a text that the model did not write. Drop tokens without text, such as a stop string's.
 
-        With `heading`, trailing white space is dropped too, because a heading begins with line breaks.
+        With `heading`, drop trailing white space too.
         """
         kept = self.text.rstrip() if heading else self.text
         while self.marks[-1][1] > len(kept):
@@ -100,11 +100,11 @@ class Stream:
         return "answer" if self.place == ("answer", 0) else "revise"
 
     def steps(self) -> list[Step]:
-        """Return the steps so far. An answer that is still empty is a step too."""
+        """Return the steps so far, at least one."""
         return list(self.parser.steps()) or [Step(answer="")]
 
     def room(self) -> int:
-        """Return the next call's token limit. With `Plan.exercises`, `LONGEST_WORK` replaces `max_tokens`."""
+        """Return the next call's token limit."""
         return self.state.room(used=self.generated, most=LONGEST_WORK if self.state.plan.exercises else None)
 
     def stops(self) -> tuple[str, ...]:
@@ -114,10 +114,7 @@ class Stream:
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def unsure(self, index: int) -> bool:
-        """Return whether the model's feedback on its answer is too uncertain to count.
-
-        On an exercise (`Plan.exercises`), feedback counts if its calculation is right.
-        """
+        """Return whether feedback on an answer is too uncertain or, on an exercise, calculates wrongly."""
         if self.state.plan.exercises:
             from redraft.engines import learnt
 
@@ -154,7 +151,7 @@ class Stream:
     def keep(self, finish: Finish) -> None:
         """Store the steps so far in the state. The last step ended with `finish`.
 
-        The last step is left out if it was cut before it had any text, or if it follows uncertain feedback.
+        The last step is left out if it was cut while empty, or if it follows uncertain feedback.
         """
         steps, before = self.steps(), len(self.before)
         cut = not steps[-1].answer and steps[-1].feedback is None and finish != "stop"
@@ -190,7 +187,7 @@ class Stream:
         self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
-        """Yield a `Progress` with all complete sections. `unpaid` is the running call's usage by step."""
+        """Yield a `Progress` with all complete sections. `unpaid` is usage by step that the state lacks."""
         if not self.parser.index:
             return
         complete = len(self.before) + self.parser.index
@@ -225,8 +222,8 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
-    The wordings in `Plan.exercises` are tried in turn, until the feedback calculates the answer correctly.
-    If no try succeeds, or if the model was not trained on prompts like this, the base model answers.
+    The wordings in `Plan.exercises` are tried in turn, until the feedback calculates correctly. If none
+    succeeds, or the model was not trained on such prompts, the base model answers, unless there are checks.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)

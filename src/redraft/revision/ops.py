@@ -98,8 +98,8 @@ class Encode:
 class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
 
-    All drafts have index 0. A patch is new text for one `place` of the previous answer or, without `place`,
-    for several places. An empty piece begins a new try. After a patch, the whole answer follows.
+    All drafts have index 0. A patch rewrites one `place` of the previous answer or, if None, several places.
+    An empty piece begins a new try. After a patch, the whole answer follows.
     """
 
     kind: Kind | Literal["patch"]
@@ -141,7 +141,7 @@ class DraftDone:
 
 @dataclass(frozen=True)
 class Progress:
-    """Event: another answer or feedback is complete. Except in mode `native`, no call is running.
+    """Event: another answer or feedback is complete.
 
     Attributes:
         chain: The complete steps so far, for the option `resume`. The last step may lack feedback.
@@ -154,7 +154,7 @@ class Progress:
 class Interrupted:
     """Event: a reply broke off, and the chain resumes after its last complete step.
 
-    Discard the text after the last complete step, because the model writes that text again.
+    Discard the text after the last complete step. The model writes it again.
 
     Attributes:
         chain: The chain so far, with the incomplete text.

@@ -40,7 +40,7 @@ class Budget:
     answer so far, and no error is raised.
 
     Attributes:
-        tokens: Generated tokens, over all answers and feedback. Only a judge's call may exceed the limit.
+        tokens: Generated tokens. Only a judge's call may exceed the limit.
         seconds: Wall-clock time. Work in the engine is cancelled at the limit.
         usd: Money. Every model that is asked needs a price. No call starts once the money is spent, and a
             call generates only tokens that the remaining money pays for. So only the cost of a prompt or
@@ -80,7 +80,7 @@ RECORDED = ("temperature", "top_p", "max_tokens", "seed")
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value is a text without lone surrogates, which UTF-8 cannot encode."""
+    """Return whether a value is a text without lone surrogates."""
     return isinstance(value, str) and value == whole(value)
 
 
@@ -320,7 +320,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether the judge may have to choose a draft or run a check. This is assumed for check objects."""
+        """Whether the judge may have to choose a draft or run a check. Any check object may need it."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
@@ -329,7 +329,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
     def unpriced(self) -> tuple[str, str] | None:
         """If the budget limits money, the role and name of the first model without a price, otherwise None.
 
-        References to servers are skipped, because the price is unknown until the engine is open.
+        References to servers are skipped: their price is not known yet.
         """
         if self.budget.usd is None:
             return None
@@ -500,7 +500,7 @@ def choose_mode(
 ) -> Mode:
     """Choose the mode for a call. Raise `UsageError` if the model does not support `mode`.
 
-    `mode` may be `auto`. `by_chat`: whether an option, such as a gold answer, rules out native revision.
+    `by_chat`: whether an option, such as a gold answer, rules out native revision.
     """
     if mode == "native" and not info.continues:
         message = f"{info.name!r} cannot continue raw text, which native revision needs."

@@ -86,7 +86,7 @@ class Edit:
 
 
 def faults_of(result: CheckResult, step: Step, before: str) -> list[tuple[int, int]]:
-    """Return the character ranges of faults in the step's patch. Leave out faulty words found in `before`."""
+    """Return the character ranges of faults in the step's patch, except words that occur in `before`."""
     spans = [json_reading.characters_of(step.answer, each) for each in result.places * (not result.passed)]
     own = [json_reading.characters_of(step.answer, each) for each in step.patch]
     mine = [span for span in spans if span and any(each and _touch(span, each) for each in own)]
@@ -102,8 +102,8 @@ def _touch(one: Place, other: Place) -> bool:
 def edits_of(state: State) -> list[Edit]:
     """Return the parts of the last answer to rewrite, in order, or [] if the answer should not be patched.
 
-    Every failed check must name places. All places together must cover less than half of the text, unless the
-    option `places` is set. If a patch did not raise the score, there is no second patch.
+    Every failed check must name places, which cover less than half of the text unless the option `places` is
+    set. A patch that did not raise the score is the last.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
@@ -237,14 +237,14 @@ def written(
 ) -> ops.Loop[Step]:
     """Rewrite parts of an answer, each as a continuation of the text before it. Return the new step.
 
-    A part without new text is unchanged. `number` counts the tries from 0. The first try rewrites words and
-    values from last to first, so that the engine's cache contains the text before each part.
+    A part without new text is unchanged. `number` counts the tries from 0.
     """
     answer, at, text, usage = base.answer, 0, "", Usage()
     places: list[Place] = []
     finish: Finish = "stop"
     replies = dict[int, ops.Generated]()
     edits = _sentences(edits) if number else edits
+    # From last to first, so that the engine's cache contains the text before each part.
     for place, edit in reversed([*enumerate(edits)] if number == 0 else []):
         inside = edit.gap or (edit.pointer is not None and edit.made is None)
         if inside and not (replies and rules.spent(state)):
@@ -478,8 +478,8 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
     """Ask for new text for numbered parts, or for new values at JSON pointers. Return the new step.
 
-    If the reply is a complete new answer, the step has no `patch`. A useless reply makes an empty step. A
-    person's wishes that the reply ignores are sent once more. `state.left` lists wishes that remain unmet.
+    A complete new answer becomes a step without `patch`, a useless reply an empty step. Ignored wishes are
+    sent once more. `state.left` lists wishes that remain unmet.
     """
     from redraft.revision import replies  # engines that continue an answer rarely need it
 

@@ -39,7 +39,7 @@ def digest_of(reference: str) -> str:
 
 
 def digest_of_options(recipe: Mapping[str, Any]) -> str:
-    """Return a digest of a recipe's options. Option names may contain hyphens."""
+    """Return a digest of a recipe's options."""
     return _digest(Flags.read_file(recipe, where="").explicit)
 
 
@@ -106,8 +106,7 @@ class Watch:
 
     Also warns once about an answer without checks, or with checks that the promise does not cover.
 
-    Each answer is a bet against the promised share. If the promise is kept, the probability that the bettor's
-    wealth ever reaches 20 times the start is 5 % at most (`evaluation.evidence` names the papers).
+    If the promise is kept, the probability of a warning is 5 % at most (papers: `evaluation.evidence`).
     """
 
     def __init__(self, promise: Promise, recipe: str) -> None:

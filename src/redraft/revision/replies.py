@@ -239,7 +239,7 @@ def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list
     """Return the reply's new text for each value, or "" for a missing value.
 
     Values are found by JSON pointer, or nested as in the original object. For one edit, the reply may be the
-    value alone, a string under any name, or a string without quotation marks.
+    value alone.
     """
     old = answer[edits[0].begin : edits[0].end] if len(edits) == 1 else ""
     try:
@@ -272,7 +272,7 @@ def pieces_of(
     """Return the numbered parts of a reply, or {} if a number is wrong or other text comes first.
 
     A part is one line or, if the old part has several lines, one paragraph. With `lists`, a part may be a
-    list. Later text is dropped, except in parts with numbers in `free`. If not `whole`, drop the last part.
+    list. Parts with numbers in `free` may be longer. If not `whole`, drop the last part.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)

@@ -125,7 +125,7 @@ class Settings:
             check_files(reference)
 
     def arguments(self) -> RevisionKeywords:
-        """Return the arguments of `arevise`, with models as references. With a judge, checks stay strings."""
+        """Return the arguments of `arevise`, with models as references."""
         flags: Flags = self.values
         given = {name: value for name, value in flags.explicit.items() if name in PlainOptions.model_fields}
         if flags.check:
@@ -180,7 +180,7 @@ class Settings:
         """Open one model. Options such as `ctx` (`MachineOptions`) apply only to the writer's model.
 
         If `engine` is not set, OpenVINO runs a GGUF file for `many_streams` or more streams, unless checks
-        steer the model. `opens` is called in place of `load_engine`.
+        steer the model.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
         if told := role == "model" and many and has_openvino() and not self.get("engine"):

@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """The number of complete texts in the chain to resume that used up a seed."""
+        """The number of seeds used up by complete texts of the chain to resume."""
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
         if self.exercises:  # adapters' texts use up no seed
@@ -268,14 +268,14 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the feedback of the model's adapters calculates correctly and reaches their last answer."""
+        """Whether the adapters' feedback calculates correctly and reaches their last answer."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the best index or None. On exercises, adapters' steps count only if they pass or `holds`."""
+        """Return the best index or None. On exercises, adapters' steps must pass, unless `holds`."""
         steps, options = self.steps, self.plan.options
         if self.plan.exercises and not self.holds:
             own = [step if step.passed else Step(answer="") for step in steps[: self.own]]
@@ -285,7 +285,7 @@ class State:
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
         """Raise `EmptyReply` if a chain has no answer, unless the budget or a cancellation ended the chain.
 
-        `aside` describes what came instead of text (`Delta.aside`). `by_itself`: no limit cut the text.
+        `aside` describes what came instead of text. `by_itself`: no limit cut the text.
         """
         flagged = any(step.echo and step.checks for step in self.steps)  # a tool call was due
         if stop in ("budget", "cancelled") or flagged or has_answer(self.drafts) or self.best() is not None:

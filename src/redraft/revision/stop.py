@@ -116,8 +116,8 @@ def in_text(
 ) -> Stop | None:
     """Return why the chain ends at the start of a section, or None if the chain continues.
 
-    The section contains or judges answer `index`. `steps` were read from the text so far. Set `unsure` if the
-    model is not certain of its feedback on the previous answer.
+    The section contains or judges answer `index`. `steps` are the steps so far. Set `unsure` if the model's
+    feedback on the previous answer is uncertain.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):

@@ -65,7 +65,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
             if not (_REMOVED.fullmatch(before.wish) and _REMOVED.fullmatch(edit.wish)):
                 passage = answer[edit.begin : before.end]
                 hint = "Give one passage that contains both passages, and say what to change in it."
-                raise UsageError(f"two of the places overlap in the passage {passage!r:.80}.", hint=hint)
+                raise UsageError(f"two places to change overlap in the passage {passage!r:.80}.", hint=hint)
             bare = answer[: before.begin].rstrip(" " * (not answer[edit.begin - 1].isspace()))
             passage = f"{before.passage} … {edit.passage}"
             edit = replace(edit, begin=len(bare), end=max(before.end, edit.end), passage=passage)

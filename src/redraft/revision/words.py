@@ -52,7 +52,7 @@ Change = tuple[Literal["same", "gone", "new"], str]
 def changes(before: str, after: str) -> list[Change] | None:
     """Return the word diff of two texts, or None if the texts are too long or have too little in common.
 
-    A single equal word between two changes counts as changed, because the diff then reads better.
+    A single equal word between two changes counts as changed.
     """
     old, new = _WORDS.findall(before), _WORDS.findall(after)
     matcher, seen = SequenceMatcher(None, old, new, autojunk=False), Counter(old)
@@ -265,7 +265,7 @@ class Summary:
 
 
 def is_unreported(chain: Chain) -> bool:
-    """Return whether the server did not report the usage of a complete reply. Broken replies do not count."""
+    """Return whether the server did not report the usage of a complete reply."""
     return any(step.usage.estimated and step.complete for step in chain.steps)
 
 

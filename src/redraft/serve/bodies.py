@@ -56,8 +56,8 @@ def option(
     """Return the validator of a field that sets an option of redraft.
 
     `most` is the server's limit for a number or for the length of a list. With `single`, a text stands for a
-    list with one text. `schema` replaces the option's JSON Schema. `folds` converts values that OpenAI's API
-    accepts but the option does not.
+    list with one text. `schema` replaces the option's JSON Schema. `folds` converts values that only
+    OpenAI's API accepts.
     """
     span = ""
     if schema is None:
@@ -125,7 +125,7 @@ class Body(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Return the validated body. Unknown fields are reported before unsupported fields."""
+        """Return the validated body. Raise `Refusal` if a field is wrong."""
         try:
             return cls.model_validate(_few(cls, given, cls.never))
         except ValidationError as error:

@@ -165,8 +165,8 @@ class Exchange(Response):
 async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make the chains in turn. Yield events, each with the index of an answer.
 
-    As OpenAI's clients expect, an answer may be empty if `max_tokens` or a full context cut the reply, or if
-    a model that does not revise wrote nothing. Any other empty reply raises `EmptyReply`.
+    An answer may be empty if `max_tokens` or a full context cut the reply, or if a model that does not revise
+    wrote nothing. Any other empty reply raises `EmptyReply`.
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
@@ -211,10 +211,10 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Await `work`. If the client disconnects, cancel `work` at once, or in `GRACE` s if `leave()` is true.
+    """Await `work`. If the client disconnects, cancel `work`, but first wait `GRACE` s if `leave()` is true.
 
     Raises:
-        ClientGone: The client disconnected first. The work has ended, or was cancelled.
+        ClientGone: The client disconnected first.
     """
 
     async def left() -> None:

@@ -80,7 +80,7 @@ class Gate:
     async def drain(self, seconds: float, linger: float = 0.0) -> None:
         """Admit requests for `linger` more seconds, then wait up to `seconds` for the active requests.
 
-        Set `self.ending` before anything else. At the end, cancel the requests that are still active.
+        At the end, cancel the requests that are still active.
         """
         self.ending = True
         cut = asyncio.ensure_future(self._cut.wait())
@@ -93,7 +93,7 @@ class Gate:
         empty.cancel()
 
     def cut(self) -> None:
-        """Cancel all requests. `drain` then waits up to `GRACE` seconds for the last output."""
+        """Cancel all requests."""
         self._cut.set()
         for token in self._tokens:
             token.cancel()

@@ -63,7 +63,7 @@ class Key:
     def entered(self, seen: Mapping[str, Any]) -> Iterator[None]:
         """Count a request inside the `with` block. Raise `Refusal` if the request exceeds a limit of the key.
 
-        The caller stores the reply's status in `seen`. A request with status 503 does not count.
+        A request does not count if the caller stores the status 503 in `seen`.
         """
         used, came = self.used, monotonic()
         if self.parallel is not None and used.inside >= self.parallel:

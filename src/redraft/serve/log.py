@@ -67,13 +67,13 @@ class LineFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        """Return one line. Add the request's id unless the line already contains the id."""
+        """Return one line, with the request's id."""
         line, request = super().formatMessage(record), REQUEST.get("")
         line = printable(line.rstrip()).replace("\n", r"\n")  # otherwise a text could forge a log line
         return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
-        """Return the traceback, indented: a line of an error's message must not look like a log entry."""
+        """Return the traceback, indented, so that no line looks like a log entry."""
         return indent(printable(super().formatException(ei)), "  ")
 
 
@@ -110,7 +110,7 @@ def otlp_provider() -> TracerProvider:
 
 @contextmanager
 def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
-    """Make the span in a request's `traceparent` header the parent of the spans that the request creates."""
+    """Make the span in a request's `traceparent` header the parent of new spans in a `with` block."""
     if not provider:
         yield
         return

@@ -64,7 +64,7 @@ class Model:
 
 
 class Models:
-    """The models by name. The server calls `offer` when the models are loaded."""
+    """The models by name."""
 
     def __init__(self, passes: Mapping[str, frozenset[str]] | None = None) -> None:
         self.passes = passes or {}  # the fields beyond OpenAI's that each model's server accepts
@@ -91,7 +91,7 @@ class Models:
         return list(self._by_name.values())
 
     def probe(self) -> None:
-        """Check in the background, by asking for one token, whether engines in trouble work again."""
+        """Check in the background whether engines in trouble work again."""
         for engine in self._engines():
             last, health = self._probes.get(id(engine)), engine.health
             if health.trouble and not health.resting and (last is None or last.done()):
@@ -103,7 +103,7 @@ class Models:
         return [*{id(engine): engine for engine in engines}.values()]
 
     def watched(self) -> dict[str, Health]:
-        """Return the health of engines by engine name. Engines with equal names share one entry."""
+        """Return the health of engines by engine name."""
         found: dict[str, Health] = {}
         for engine in self._engines():
             before, now = found.get(engine.info.name, Health()), engine.health
@@ -111,7 +111,7 @@ class Models:
         return found
 
     def promises(self) -> dict[str, Watch]:
-        """Return, by model name, the `promise.Watch` of recipes that promise a share of right answers."""
+        """Return the `promise.Watch` of each model that has one, by model name."""
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:

@@ -33,7 +33,7 @@ VALUES = 1 << 21  # most values, such as token ids: serialising more would block
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The limits of a server. A request that exceeds a limit is refused, not cut."""
+    """The limits of a server. A request that exceeds a limit is refused."""
 
     seconds: float = 600.0
     body: int = 8 << 20  # bytes of a request's body
@@ -79,7 +79,7 @@ class Reader:
         self._held -= seen.pop("held", 0)
 
     async def read(self, request: Request, check: Callable[[dict[str, Any]], T]) -> T:
-        """Parse a request's body, and return the result of `check`. Large bodies are parsed in a thread."""
+        """Parse a request's body, and return the result of `check`."""
         raw = await self.bytes_of(request)
         IN_JSON.set(True)  # for all messages about this request
 
@@ -98,7 +98,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # alone, or half of a valid pair
 
 
 def object_of(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object, and drop null fields. Refuse repeated names, on which parsers disagree."""
+    """Parse a JSON object, and drop null fields. Refuse repeated names."""
     for signs, most, what in ((b"[{:", PARTS, "lists, objects and names"), (b",", VALUES, "values")):
         if (parts := counted(body, signs, most)) > most:
             message = f"the body contains {parts:,} {what}, but this server allows {most:,} at most."
@@ -121,13 +121,11 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def counted(body: bytes, signs: bytes, most: int) -> int:
-    """Count how often the characters in `signs` occur in JSON outside strings.
-
-    If the count including strings is at most `most`, return that. All steps run in C: 8 MiB take up to 0.1 s.
-    """
+    """Count the `signs` in JSON outside strings. A count up to `most` may include strings."""
     if (found := sum(map(body.count, signs))) <= most:
         return found
     # With only unescaped quotes and signs left, every other piece between quotes is a string.
+    # All steps run in C: 8 MiB take up to 0.1 s.
     others = bytes(set(range(256)) - {*signs, *b'"'})
     bare = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, others).replace(b'""', b"")
     return sum(map(len, bare.split(b'"')[::2]))

@@ -102,7 +102,7 @@ class AnswerMessage:
         self._count(event)
 
     def streamed(self, event: Event) -> Iterator[Piece]:
-        """Process an event, and yield the new text for a client. Sent text cannot be taken back.
+        """Process an event, and yield the new text for a client.
 
         Raises:
             EngineError: The answer has to restart, but a part was already sent.
@@ -177,7 +177,7 @@ class AnswerMessage:
 
     @property
     def usage(self) -> Usage:
-        """The usage of all attempts so far. Each piece after the last reported usage counts as one token."""
+        """The usage of all attempts so far. Until usage is reported, each piece counts as one token."""
         return self._counted + Usage(completion_tokens=self._pieces)
 
     @property
@@ -192,7 +192,7 @@ class AnswerMessage:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The number of tokens outside the final answer. After thoughts or steering, this is an estimate."""
+        """The number of tokens outside the final answer, which may be an estimate."""
         chain, step = self.finished, _final(self.finished)
         letters = len(step.answer) / max(len(step.answer + step.reasoning), 1)
         answer = round(self._tokens.get(step.answer, 0) * letters)
@@ -257,7 +257,7 @@ def _unmet(chain: Chain) -> list[str]:
 
 
 def final_answer(chain: Chain) -> str:
-    """Return the final answer or, if JSON was asked for, only its JSON. The answer may be cut or empty."""
+    """Return the final answer or, if JSON was asked for, only its JSON."""
     return text_of(chain, _final(chain).answer.strip())
 
 

@@ -127,10 +127,8 @@ class Accepted:
 
     @property
     def sure(self) -> bool:
-        """Whether the first text is certain to be the final answer, unchanged.
-
-        Without an enforced schema, JSON may come in a code fence, which is removed at the end.
-        """
+        """Whether the first text is certain to be the final answer, unchanged."""
+        # Without an enforced schema, JSON may come in a code fence, which is removed at the end.
         kept = engine_of(self.options).info.schemas and self.options.steer
         checks: Any = self.options.checks
         return only_answer(self.options) and (kept or not any(map(schema_of, checks)))
@@ -156,7 +154,7 @@ class Accepted:
 
 
 def engine_of(options: RevisionOptions) -> Engine:
-    """Return the engine in a chain's options. On a server, the engine is always open."""
+    """Return the engine in a chain's options."""
     return cast("Engine", options.model)
 
 
@@ -210,7 +208,7 @@ class StreamOptions(Body):
 
 
 class SampledRequest(ModelRequest):
-    """The fields that chats and completions share. The penalties have OpenAI's ranges."""
+    """The fields that chats and completions share."""
 
     temperature: Annotated[Any, option("temperature", HOTTEST)] = None
     top_p: Annotated[Any, option("top_p", schema=_TOP_P, folds=lambda p: _LEAST_P if p == 0 else p)] = None
@@ -420,10 +418,8 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
 
 def by_messages(options: RevisionOptions) -> RevisionOptions:
-    """Replace the mode `auto` by `prompted` if the model accepts messages and nothing is checked or revised.
-
-    `auto` may choose the mode `native`, which does not support stop strings, tools and log-probabilities.
-    """
+    """Replace mode `auto` by `prompted` if the model accepts messages and nothing is checked or revised."""
+    # `auto` may choose `native`, which does not support stop strings, tools and log-probabilities.
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options
 
@@ -438,7 +434,7 @@ def _untagged(message: Any) -> Any:
 def prompt_in(messages: list[Any], param: str) -> Prompt:
     """Return messages as a prompt. Errors name the field `param`.
 
-    If all messages are system messages, the last message becomes a user message.
+    If all are system messages, the last becomes a user message.
     """
     if messages and all(isinstance(each, dict) and is_system(each) for each in messages):
         messages = [*messages[:-1], {**messages[-1], "role": "user"}]

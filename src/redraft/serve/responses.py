@@ -237,8 +237,8 @@ class ResponseReply(Reply):
         return iter(())
 
     def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error in a stream that has begun. SDKs raise the event's `error` object."""
-        error = refusal.body["error"]
+        """Return the event of an error in a stream that has begun."""
+        error = refusal.body["error"]  # SDKs raise the event's `error` object
         return self._event("error", **{**error, "type": "error"}, error=error)
 
     def _add(self, piece: Piece) -> Iterator[bytes]:

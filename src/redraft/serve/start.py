@@ -159,7 +159,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models, which share equal engines. Prefers llama.cpp to OpenVINO if checks may steer."""
+    """Opens models, which share equal engines."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]

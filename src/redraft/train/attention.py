@@ -40,9 +40,9 @@ class _Scoring(NamedTuple):
 def segments(position_ids: Tensor) -> dict[str, Any]:
     """Return where the examples of a packed row begin and end, as arguments of transformers' attention.
 
-    An example begins where `position_ids`, [1, tokens], restart. `cu_seq_lens_q` contains the start of each
-    example and the end of the last example, int32 [examples + 1]. `max_length_q` is the greatest length.
-    `cu_seq_lens_k` and `max_length_k` repeat these. Call once per batch, because the call waits for the GPU.
+    An example begins where `position_ids`, [1, tokens], restart. `cu_seq_lens_q` (and `…_k`) contains the
+    start of each example and the end of the last example, int32 [examples + 1]. `max_length_q` (and `…_k`) is
+    the greatest length. Call once per batch, because the call waits for the GPU.
     """
     positions = position_ids.flatten()
     begins = torch.ones_like(positions, dtype=torch.bool)
@@ -82,19 +82,18 @@ def attend(
     branches: Sequence[tuple[int, Sequence[int]]] | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Compute causal attention within each example. transformers passes the arguments.
+    """Compute causal attention within each example.
 
     Args:
         query: [batch, heads, tokens, width].
         key: [batch, key heads, tokens, width]. The number of heads is a multiple of the key heads.
         value: [batch, key heads, tokens, value width].
-        attention_mask: The result of `_mask` (None for packed rows), or a caller's mask.
+        attention_mask: None for packed rows.
         scaling: Factor for the scores, by default 1 / sqrt(width).
         sliding_window: Number of tokens to which a token attends, including the token.
         softcap: Soft limit for the size of scores (Gemma 2).
         position_ids: [1, tokens]. Used only without `cu_seq_lens_q`.
-        cu_seq_lens_q: See `segments`.
-        max_length_q: See `segments`.
+        cu_seq_lens_q, max_length_q: See `segments`.
         branches: Each branch of a `Tree` (`rl.policy`): its length, and the indices of the branches above it.
 
     Returns:

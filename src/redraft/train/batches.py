@@ -49,9 +49,9 @@ class Rows:
 def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
     """Pack examples into rows of at most `capacity` tokens, by best-fit decreasing.
 
-    Examples are placed from longest to shortest, each into the fullest row with enough room. The result has
-    at most 2/9 more rows than the optimum (D. S. Johnson et al., "Worst-case performance bounds for simple
-    one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974).
+    Examples are placed from longest to shortest, each into the fullest row with enough room. This makes at
+    most 11/9 of the optimal number of rows, plus 4 (D. S. Johnson et al., "Worst-case performance bounds for
+    simple one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974).
 
     Args:
         lengths: The number of tokens of each example, int64 [examples].
@@ -138,17 +138,14 @@ def counted_in(batch: Batch) -> int:
 
 
 class SharedMeans:
-    """Sums over steps and processes, which are logged as means: each sum divided by the sum named `count`.
-
-    The sums stay on the values' device until `take` is called.
-    """
+    """Means over steps and processes, for the log: each sum divided by the sum named `count`."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, value: Tensor | float) -> None:
         """Add a value to the sum called `name`."""
-        value = torch.as_tensor(value)
+        value = torch.as_tensor(value)  # a float would wait for the GPU
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
     def take(self) -> dict[str, float]:
@@ -201,7 +198,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Data(Source):
-    """A source of batches made from rows of prepared examples. `order` decides the order of rows."""
+    """A source of batches made from rows of prepared examples."""
 
     prepared: Prepared
     rows: Rows
@@ -248,7 +245,7 @@ def joined(rows: Sequence[Row]) -> Batch:
     Returns:
         `input_ids`, `labels` and `position_ids`, each int64 [1, tokens]. Positions restart at 0 with each
         example. A label is the token's id, or -100 if the token has no loss. An example's first token has no
-        loss, because no token predicts the first. Without rows, the batch is one token without loss.
+        loss. Without rows, the batch is one token without loss.
     """
     examples = [example for row in rows for example in row] or [_NOTHING]
     ids, labels, positions = (np.concatenate(each) for each in zip(*map(_parts, examples), strict=True))

@@ -237,7 +237,7 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
 def prune(output: Path, limit: int | None) -> None:
     """Delete folders of unfinished saves. With `limit`, keep only the `limit` newest complete checkpoints.
 
-    Also keep newer damaged checkpoints, and those without `complete.json`: another trainer may own them.
+    Checkpoints without `complete.json` are kept, because another trainer may own them.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)

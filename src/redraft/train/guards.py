@@ -57,11 +57,11 @@ class Moment:
 
 
 def unsound(model: Any) -> tuple[str, bool] | None:
-    """Find the first weight that is not finite. Return a description, and whether the weight is trained.
+    """Find a weight that is not finite. Return a description, and whether the weight is trained.
 
-    Return None if all weights are finite. Frozen weights are searched first. If weights are sharded, only
-    this process's shards are searched. Buffers are skipped, because masks may be infinite.
+    Return None if all weights are finite. If weights are sharded, only this process's shards are searched.
     """
+    # Frozen weights come first. Buffers are left out, because masks may be infinite.
     for name, tensor in sorted(model.named_parameters(), key=lambda each: each[1].requires_grad):
         part = tensor.to_local() if hasattr(tensor, "to_local") else tensor
         if part.is_floating_point() and (bad := int((~part.isfinite()).sum())):
@@ -105,7 +105,7 @@ class Divergence:
     _off: int = 0
 
     def add(self, loss: float) -> bool:
-        """Add a step's loss. Return whether the loss has now been too high for `patience` steps in a row."""
+        """Add a step's loss. Return whether the loss was too high in each of the last `patience` steps."""
         self._off = 0 if loss <= self.best + MARGIN else self._off + 1  # NaN is too high
         self._stretch.append(loss)
         if len(self._stretch) == STRETCH:

@@ -97,9 +97,8 @@ _HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a l
 def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say) -> Tokenizer:
     """Load a tokenizer with an end-of-text and a padding token.
 
-    A tokenizer without a padding token gets `pad_token`. By default, it gets a token of the vocabulary, so
-    that the embedding needs no new row. With `apart`, padding and end-of-text must differ: transformers reads
-    a reward at the last token that is not padding, which should be end-of-text.
+    A tokenizer without a padding token gets `pad_token`, by default a token of the vocabulary. With `apart`,
+    the padding token is not the end-of-text token.
     """
     folder = model_folder(ref, check_tokenizer)
     with _loading(ref, "tokenizer"):
@@ -109,6 +108,7 @@ def load_tokenizer(ref: str, *, pad_token: str | None = None, apart: bool = Fals
             f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
             hint='In tokenizer_config.json, set "eos_token" to a token of the vocabulary.',
         )
+    # transformers reads a reward at the last token that is not padding. That token should be end-of-text.
     same = apart and tokenizer.pad_token_id == tokenizer.eos_token_id
     if tokenizer.pad_token is None or same:
         known, end = tokenizer.get_vocab(), str(tokenizer.eos_token)
@@ -133,19 +133,20 @@ def computes_bf16(*, gpu: bool = True) -> bool:
 def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     """Return the dtype of the weights during training.
 
-    If `name` is "auto", trained weights have 32 bits, because a learning rate of 2e-5 is too small for bf16.
-    With an adapter, the model's frozen weights are in bf16 if the machine has instructions for bf16.
+    If `name` is "auto", trained weights have 32 bits. With an adapter, the model's frozen weights are in bf16
+    if the machine has instructions for bf16.
     """
     if name == "float16" and not lora:
         found = "weights in float16 cannot be trained: the range of float16 is too small for gradients."
         raise UsageError(found, hint="--dtype float32 --fp16 true (computes in float16), or --dtype bfloat16")
     if name != "auto":
         return DTYPES[name]
+    # A learning rate of 2e-5 is too small for trained weights in bf16.
     return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
 
 
 def load_model(ref: str, *, dtype: torch.dtype, scores: bool = False) -> transformers.PreTrainedModel:
-    """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to the model.
+    """Load a model. Call `fit_vocabulary` next.
 
     With `scores`, load a reward model: a classifier with one label. A missing head gets random values.
     """
@@ -235,7 +236,7 @@ ALL = "all-linear"  # every linear layer except the head
 
 
 def default_method(parameters: int, gpu_bytes: int | None) -> tuple[bool, str]:
-    """Return whether to train an adapter (no GPU, or full training would not fit), and the reason in words.
+    """Return whether to train an adapter, and the reason in words.
 
     `gpu_bytes` is the memory of the GPU, or of all GPUs among which the model is sharded; None without a GPU.
     """
@@ -297,11 +298,7 @@ def add_adapter(
 
 
 def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
-    """Copy the adapter in the file or folder `adapter` into `added`, whose rank may be larger.
-
-    Additional rows of `lora_A` stay random. The matching columns of `lora_B` are 0, so the additional rows
-    have no effect before training. If the alpha of `adapter` is 0, the scale is 1.
-    """
+    """Copy the adapter in the file or folder `adapter` into `added`, whose rank may be larger."""
     root = 1.0
     if adapter.is_dir():
         saved = read_config(adapter)
@@ -332,9 +329,9 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
 
 
 def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
-    """Keep peft from casting an adapter's input to 32 bits, because autocast would round the input again.
+    """Keep peft from casting an adapter's input to 32 bits. `leave=False` turns the casts on again.
 
-    Use this only while the model is called under autocast. `leave=False` turns the casts on again.
+    Use this only while the model is called under autocast.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer):

@@ -187,7 +187,7 @@ schedulers send SIGTERM, and restart the run."""
 
 
 class Loop:
-    """Trains a model on data. `state` is a `TrainerState`, as in transformers' Trainer."""
+    """Trains a model on data. `state` is transformers' `TrainerState`."""
 
     def __init__(
         self,
@@ -412,10 +412,7 @@ class Loop:
         self.log.write(self.state.global_step, self.steps, logs)
 
     def evaluate(self) -> float:
-        """Return the mean loss on the evaluation data, per trained token or per pair (infinity without data).
-
-        The mean is over all processes. If the model's output has `sums`, their means are logged too.
-        """
+        """Log and return the mean evaluation loss, per trained token or pair (infinity without data)."""
         if self.eval_data is None:
             return math.inf
         trained, count = self.trained, 0

@@ -30,9 +30,9 @@ from redraft.train.batches import IGNORED
 def fuse(model: PreTrainedModel | PeftModel) -> bool:
     """Make a model compute the loss with the functions of this file when the model is called with labels.
 
-    Call this once, after adding adapters. The model then also accepts `num_items_in_batch`, by which the
-    summed loss is divided (default: the number of trained tokens in the batch). Calls without labels do not
-    change. Return True if logits are computed one slice at a time, and False if all are in memory at once.
+    Call this once, after adding adapters. The model then divides the summed loss by `num_items_in_batch`
+    (default: the number of trained tokens in the batch). Return whether logits are computed in slices, which
+    saves memory.
     """
     inner = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     plain = has_plain_head(inner)
@@ -64,13 +64,14 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
         count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutputWithPast(loss=loss / max(int(count), 1))
 
+    # Libraries look for `position_ids` in the signature.
     forward.__signature__ = signature_of(whole)  # type: ignore[attr-defined]
     inner.forward = MethodType(forward, inner)
     return plain
 
 
 def signature_of(whole: Callable[..., Any]) -> Signature:
-    """Return a `forward`'s signature plus `num_items_in_batch`. Libraries look in it for `position_ids`."""
+    """Return a `forward`'s signature plus `num_items_in_batch`."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
         Parameter("inputs", Parameter.VAR_KEYWORD),
@@ -207,11 +208,7 @@ def _is_here(head: Any) -> bool:
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Return whether a model's logits are exactly the last hidden states times the head's matrix.
-
-    To test this on one token, large numbers replace the head's output. The model must return the numbers
-    unchanged.
-    """
+    """Return whether a model's logits are exactly the last hidden states times the head's matrix."""
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if type(head) is not torch.nn.Linear:
         return False
@@ -230,6 +227,7 @@ def _watched(base: torch.nn.Module, head: torch.nn.Module) -> Iterator[dict[str,
 
     def enters(_module: Any, inputs: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
         seen["taken"] = inputs[0]
+        # The model must return these numbers unchanged. They are large, so that a bound shows.
         numbers = torch.linspace(-1000, 1000, outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
         seen["returned"] = numbers.expand_as(outputs)
         return seen["returned"]

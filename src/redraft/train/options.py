@@ -390,7 +390,7 @@ def parse(words: Sequence[str], options: type[Own]) -> Own:
 
 
 def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapping[str, Any]]) -> Own:
-    """Return the recipe's settings, overridden by the result of `given()`. The recipe is read first."""
+    """Return the recipe's settings, overridden by the result of `given()`."""
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():

@@ -129,7 +129,6 @@ class Ppo(Source):
     """A source of minibatches, which makes a rollout batch at the start of each epoch.
 
     `size` is the number of sequences in a minibatch of this process. `samples.jsonl` is written to `folder`.
-    `seed` determines the order of prompts, the minibatches, and the sampled answers.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class Ppo(Source):
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Make a rollout batch if needed, calling `stops` before each chunk of answers. Yield minibatches."""
+        """Make a rollout batch if needed, then yield minibatches."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
@@ -287,10 +286,7 @@ class Ppo(Source):
 
 
 class Experience:
-    """Converts rollout batches to tensors, and adapts β after each batch.
-
-    The policy computes the log-probabilities and values of the responses once, before the updates.
-    """
+    """Converts rollout batches to tensors, and adapts β after each batch."""
 
     def __init__(self, policy: Learner, own: PpoOptions, *, size: int, bf16: bool) -> None:
         self._policy, self._own, self._size, self._bf16 = policy, own, size, bf16

@@ -258,8 +258,7 @@ def prepare(
 ) -> Prepared:
     """Return the records of files as tokens, from the cache if possible.
 
-    If several processes need the same data, only one process prepares the data while the rest wait. Up to
-    `workers` processes tokenise, fewer if there is little data. `say` is called with lines of progress.
+    Up to `workers` processes tokenise. `say` is called with lines of progress.
     """
     # Workers import the main script. If it called this function then, script and workers would wait for each
     # other forever. multiprocessing makes the same test before it starts a process.

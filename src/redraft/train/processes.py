@@ -30,8 +30,7 @@ def leads() -> bool:
 def parting() -> Iterator[None]:
     """Leave torch's process group, if one exists, when the `with` block ends.
 
-    If the block succeeds, wait for all processes first. If the block fails, all other processes fail too. A
-    process that exits without leaving the group aborts, because torch's threads still run.
+    If the block succeeds, wait for all processes first. If the block fails, all other processes fail too.
     """
     from torch import distributed  # slow to import, and not needed to tokenise
 
@@ -52,7 +51,7 @@ def parting() -> Iterator[None]:
     finally:
         if distributed.is_initialized():
             with suppress(RuntimeError):
-                distributed.destroy_process_group()
+                distributed.destroy_process_group()  # otherwise, torch's threads abort the process at exit
 
 
 def place() -> tuple[int, int]:
@@ -63,15 +62,12 @@ def place() -> tuple[int, int]:
 
 
 def gathered(mine: T) -> list[T]:
-    """Return the values of `mine` from all processes, in rank order. Every process must call this function.
-
-    Values are pickled, because the processes of a run trust each other.
-    """
+    """Return the values of `mine` from all processes, by rank. Every process must call this function."""
     from torch import distributed
 
     found = [mine] * place()[1]
     if len(found) > 1:
-        distributed.all_gather_object(found, mine)
+        distributed.all_gather_object(found, mine)  # pickled: the processes of a run trust each other
     return found
 
 

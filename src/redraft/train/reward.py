@@ -81,14 +81,13 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 def compare(model: PreTrainedModel) -> None:
     """Make a reward model compute the loss of pairs when the model is called with labels.
 
-    The model then accepts batches of pairs. The summed loss is divided by `num_items_in_batch` (default: the
-    number of pairs in the batch). Calls without labels do not change. Rewards have 32 bits, because in 16
-    bits many rewards would be equal.
+    The summed loss is divided by `num_items_in_batch` (default: the number of pairs in the batch). Rewards
+    have 32 bits.
     """
     if not isinstance(getattr(model, "score", None), torch.nn.Module):
         name = type(model).__name__
         raise ModelError(f"{name} has no head named 'score', so it cannot be trained as a reward model.")
-    model.score.float()
+    model.score.float()  # in 16 bits, many rewards would be equal
     whole = model.forward
 
     def forward(

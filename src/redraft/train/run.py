@@ -72,10 +72,7 @@ def _parts(ref: str) -> Iterator[Path]:
 
 
 def save(loop: Loop, checkpoint: Path | None = None) -> None:
-    """Save the trained model or adapter into the output folder, `config.json` last.
-
-    With `checkpoint`, the model is copied from this folder. By default, the model in memory is saved.
-    """
+    """Save the trained model or adapter, from memory or `checkpoint`, into the output folder."""
     output = loop.folder
     aside = output / ".saving-result"
     try:
@@ -104,7 +101,7 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Lock an output folder for a `with` block. If the process ends, the lock is released."""
+    """Lock an output folder for a `with` block."""
     handle = os.open(output, os.O_RDONLY)
     try:
         if not lock(handle):

@@ -140,9 +140,9 @@ OPTIMIZER = "optimizer.safetensors"  # the states of optimizer, schedule and fp1
 class Trained:
     """A model in training, with its optimizer and schedule.
 
-    `around` is the module that computes the loss: the model, or a module that contains the model and further
-    weights, such as a value head. Further weights are saved with the optimizer's state, not with the model.
-    `wrapped` is the module to call for gradients, such as a DDP wrapper.
+    `around` is the module that computes the loss: the model, or a module that adds weights to the model,
+    such as a value head. Added weights are saved with the optimizer's state. `wrapped` is the module to call
+    for gradients, such as a DDP wrapper.
     """
 
     card: str | None = None  # the text of the model card, or None

@@ -37,7 +37,7 @@ class Verb(ABC, Generic[Own]):
     scores = False  # whether the model is a classifier with one label, which does not pad with end-of-text
 
     def check(self, own: Own, model: str) -> None:
-        """Raise `RedraftError` if settings contradict each other. Called before anything is loaded."""
+        """Raise `RedraftError` if settings contradict each other."""
 
     @abstractmethod
     def encoder(self, own: Own, tokenizer: Tokenizer) -> Encodes:

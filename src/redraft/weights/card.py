@@ -121,7 +121,7 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     """Report the licences of an output, and write a card that lists the sources of both inputs.
 
     If no licence is known, nothing is reported or written. No card is written if the card of `first` already
-    lists all sources. If `second` is a base without a known licence, that base does not count as a source.
+    lists all sources.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)

@@ -146,7 +146,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
     """Yield the start and stop row of portions of about `size` bytes in float32. Rows have `row` elements.
 
-    If `heads` is given, portions contain whole heads, so that rows can be permuted within each head.
+    If `heads` is given, portions contain whole heads.
     """
     unit = rows // heads if heads else 1
     yield from pairwise([*range(0, rows, max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit), rows])
@@ -247,10 +247,7 @@ def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items of an iterator in order, while a thread produces the next two items.
-
-    Errors of the iterator are raised to the caller. The thread ends when this generator is closed.
-    """
+    """Yield the items of an iterator in order, while a thread produces the next two items."""
     end: Any = object()
     thread = ThreadPoolExecutor(1)
     try:
@@ -265,7 +262,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 def fingerprint(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 of the names, dtypes and shapes of all tensors, and of samples of each tensor.
 
-    Training changes the fingerprint. A change of a few bytes may not change the fingerprint.
+    A change of a few bytes may not change the fingerprint.
     """
     digest = hashlib.sha256()
     for name in sorted(checkpoint.tensors):

@@ -72,8 +72,7 @@ class Recipe:
 def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: bool = False) -> None:
     """Write `target - base` as a folder with the target's layout, configuration and tokenizer.
 
-    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model. With `exact`, the
-    tensors' bit patterns are subtracted instead of the values.
+    With `exact`, the tensors' bit patterns are subtracted instead of the values.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=run.allow_pickle)
@@ -101,9 +100,8 @@ def apply(
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    A wrong base is rejected before anything is written. The shapes must fit. If redraft made the delta, the
-    base's fingerprint must match. For other deltas, the configurations must fit. If such a delta adds rows,
-    `vocab` must say whether a missing row of the base counts as `zero` or as the `mean` of all rows.
+    A wrong base is rejected before anything is written. If a delta of another tool adds rows, `vocab` must
+    say whether a missing row of the base counts as `zero` or as the `mean` of all rows.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -282,23 +280,19 @@ def added_rows(base: Checkpoint, other: Checkpoint) -> dict[str, int]:
 
 
 def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
-    """Return the mean of a tensor's rows, shape (row,), in float32, or in float64 for a float64 tensor.
-
-    The sum is in float64. As in Alpaca's weight_diff.py, the mean is not rounded to the tensor's dtype.
-    """
+    """Return the mean of a tensor's rows, shape (row,), in float32, or in float64 for a float64 tensor."""
     tensor = base.tensors[name]
     total = torch.zeros(tensor.row, dtype=torch.float64)
     for start, stop in base.chunks(name):
         total += base.read(name, start, stop).view(-1, tensor.row).sum(0, dtype=torch.float64)
     mean = total / tensor.shape[0]
-    return mean if tensor.dtype == "F64" else mean.float()
+    return mean if tensor.dtype == "F64" else mean.float()  # 32 bits, as in Alpaca's weight_diff.py
 
 
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
     """Return the convention (`zero`, `mean` or `none`) for rows that only a delta has, and why, as a phrase.
 
-    With such rows, the user must choose `zero` or `mean` (`asked`), because the rows do not show what was
-    subtracted. Without such rows, the convention is `none`, and `asked` must be `none` or None.
+    With such rows, `asked` must be `zero` or `mean`. Without such rows, `asked` must be `none` or None.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}

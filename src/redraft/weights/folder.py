@@ -31,7 +31,7 @@ def refuse_delta(
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Raise if a model is quantised, because its tensors contain codes, not weights."""
+    """Raise if a model is quantised."""
     kind = checkpoint.json("config.json").get("quantization_config")
     scales = (".weight_scale", ".weight_scale_inv")
     scaled = next((name for name in checkpoint.tensors if name.endswith(scales)), "")
@@ -49,7 +49,7 @@ def has_tokenizer(folder: Path) -> bool:
 def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = True) -> None:
     """Copy configuration, card, licence and tokenizer, if the checkpoint is a folder.
 
-    If `tokenizer` is false, no tokenizer file is copied: files of two tokenizers must not be mixed.
+    If `tokenizer` is false, no tokenizer file is copied.
     """
     if checkpoint.path != checkpoint.folder:
         return

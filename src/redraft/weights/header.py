@@ -43,7 +43,7 @@ def by(shape: Sequence[int]) -> str:
 
 
 def count_values(raw: bytes) -> int:
-    """Return an upper bound of the number of values in JSON: each value follows `[`, `{`, `,` or `:`."""
+    """Return an upper bound of the number of values in JSON."""
     return 1 + sum(raw.count(mark) for mark in (b"[", b"{", b",", b":"))
 
 
@@ -76,7 +76,7 @@ class TensorInfo:
 
     @property
     def row(self) -> int:
-        """The number of elements in a row: the product of all dimensions except the first; 1 for a vector."""
+        """The number of elements in a row; 1 for a vector."""
         return prod(self.shape[1:])
 
     def rounded(self, dtype: str | None) -> TensorInfo:

@@ -54,15 +54,12 @@ class Losses:
 
 
 def not_finite(values: torch.Tensor) -> tuple[int, int]:
-    """Return the number of NaN values, and the number of infinite values.
-
-    The bit patterns without the sign are compared as integers. NaN and infinity are the largest integers. For
-    16-bit floats, integer comparison is far faster than `torch.isfinite`.
-    """
+    """Return the number of NaN values, and the number of infinite values."""
     dtype = dtype_name(values.dtype)
     if dtype not in _NAN or not values.numel():
         return 0, 0
     width, first = _NAN[dtype]
+    # As integers, without the sign, NaN and infinity are the largest. For 16 bits, `isfinite` is far slower.
     integer = getattr(torch, width)
     bits = values.contiguous().view(integer) & torch.iinfo(integer).max
     if int(bits.amax()) < first - 1:

@@ -30,7 +30,7 @@ _LIBC = libc()
 def begun(path: Path, ending: str, inputs: object, *, folder: bool, force: bool) -> Iterator[Path]:
     """Lock an output, and yield a temporary path. Afterwards, delete any file left there.
 
-    The unfinished output of a killed run is removed first. Raise OutputError if output and input overlap.
+    Raise `OutputError` if output and input overlap.
     """
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")

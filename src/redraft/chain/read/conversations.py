@@ -101,7 +101,7 @@ def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
 
 
 def asks(prompt: Prompt) -> bool:
-    """Return whether a prompt contains a question. The prompts in FastChat's answer files are empty."""
+    """Return whether a prompt contains a question."""
     if prompt.messages is None:
         return not is_blank(prompt.text)
     others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
@@ -214,7 +214,7 @@ def preferred(prompt: Prompt, rejected: str, chosen: str) -> Chain:
 def chosen_rejected(fields: Fields) -> Chain:
     """Read `chosen` and `rejected`: two HH-RLHF dialogues, two message lists, or two answers to `prompt`.
 
-    A record without a `prompt` may have an `instruction`, and an `input`, instead.
+    Instead of `prompt`, a record may have `instruction` and `input`.
     """
     if isinstance(fields.rest["chosen"], list):
         return _message_lists(fields)

@@ -60,7 +60,7 @@ class Fields:
         return self.nested(name, self._take(name))
 
     def nested(self, name: str, value: Any) -> Fields:
-        """Return the object `value`, which the record has at `name`, as `Fields`."""
+        """Return the object `value` of the field `name` as `Fields`."""
         if not isinstance(value, dict):
             self.fail(name, "should be an object", value)
         return Fields(dict(value), f"{self.where}: {name}")
@@ -78,12 +78,12 @@ class Fields:
 
 
 def answered(prompt: Prompt, answer: str, model: str | None = None) -> Chain:
-    """Return a chain with one answer, written by the model with the name `model`."""
+    """Return a chain with one answer, written by `model`."""
     return Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, model={"name": model} if model else {})
 
 
 def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) -> Chain:
-    """Return a chain without steps. `extra` is the input of the prompt, `reference` the gold answer."""
+    """Return a chain without steps. `reference` is the gold answer, `extra` the prompt's input."""
     kept = {name: value for name, value in meta.items() if value}
     return Chain(prompt=Prompt(instruction=instruction, input=extra), meta={**gold(reference), **kept})
 

@@ -54,7 +54,7 @@ BROKEN = (
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield each record's location and undecoded JSON, so that other processes can decode the JSON.
+    """Yield each record's location and undecoded JSON.
 
     The items of an array are records. The lines of a `.txt` file become JSON strings.
     """
@@ -132,7 +132,7 @@ def stem_of(path: Path) -> str:
 
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file or standard input, and decompress gzip, recognised by the name or the first bytes."""
+    """Open a file or standard input, and decompress gzip."""
     with nullcontext(sys.stdin.buffer) if str(path) == STDIO else path.open("rb") as raw:
         packed = path.suffix.lower() == ".gz" or cast(io.BufferedReader, raw).peek(2).startswith(_GZIP)
         with _packed(raw, "rb", packed=packed) as file:
@@ -143,7 +143,7 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
     """Open a new file, or standard output. A temporary file is renamed to `path` when complete.
 
-    Special files (/dev/null, named pipes) are written directly. Errors name `flag`, the option for `path`.
+    Special files, such as named pipes, are written directly. Errors name the option `flag`.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer
@@ -166,7 +166,7 @@ def to_line(record: Any) -> bytes:
 
 
 def decode(data: bytes, where: str) -> Any:
-    """Decode a JSON text. NaN and Infinity are accepted, although not valid JSON.
+    """Decode a JSON text. NaN and Infinity are accepted.
 
     Raises:
         RecordError: The text is not UTF-8 or not JSON, is nested too deeply, or has a lone surrogate.

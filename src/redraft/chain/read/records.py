@@ -37,7 +37,7 @@ class Damage(RecordError):
 
 
 class RawRecord(NamedTuple):
-    """An undecoded record of a file, which another process can decode."""
+    """An undecoded record of a file."""
 
     where: str  # its location in error messages, such as `a.jsonl:12`
     stem: str  # the file's name without endings, which begins the ids
@@ -82,7 +82,7 @@ class RawRecord(NamedTuple):
         return own if own and isinstance(own, str) else id_of(record, self.stem, self.number)
 
     def pairs(self) -> Iterator[Chain]:
-        """Yield chains that may be preference pairs: several for an OASST1 tree, otherwise one."""
+        """Yield possible preference pairs: several for an OASST1 tree, otherwise one."""
         record: Any = None if self.damage else decode(self.data, self.where)
         shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
         if shape and shape.name == TREE:
@@ -97,7 +97,7 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Yield the undecoded records of a file.
 
-    With `damaged`, an error after the first record is not raised: a final record has the error as `damage`.
+    With `damaged`, an error after the first record is not raised, but is the `damage` of a final record.
     """
     stem, number = stem_of(path), -1
     try:
@@ -198,7 +198,7 @@ def _json(record: dict[str, Any], where: str) -> bytes:
 
 
 def id_of(record: Any, stem: str, index: int | str) -> str:
-    """Return a record's id: `stem/` if there is a stem, then the id in the fields or, if missing, `index`."""
+    """Return the id in a record's fields, otherwise `index`. A stem is put in front: `stem/id`."""
     table = record if isinstance(record, dict) else {}
     if name := logged(table):
         return name
@@ -208,10 +208,10 @@ def id_of(record: Any, stem: str, index: int | str) -> str:
 
 
 class Ids:
-    """The ids in use, stored as hashes. After a hash collision, an id gets a needless `~2`."""
+    """The ids in use."""
 
     def __init__(self) -> None:
-        self._used = IdSet()
+        self._used = IdSet()  # stores hashes, so a collision adds a needless `~2`
         self._repeats: dict[int, int] = {}
 
     def new(self, name: str) -> str:

@@ -141,7 +141,7 @@ def shape_of(record: Mapping[str, Any]) -> Shape | None:
 
 
 def known_shape(record: Mapping[str, Any], where: str) -> Shape:
-    """Return a record's shape. Raise a RecordError if no shape matches, or for a judge's review."""
+    """Return a record's shape. Raise a RecordError if no shape is known."""
     if "review_id" in record:
         raise _refused("a review", where)
     if shape := shape_of(record):

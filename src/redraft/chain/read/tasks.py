@@ -35,7 +35,7 @@ def aqua(fields: Fields) -> Chain:
 def question(fields: Fields) -> Chain:
     """Read a question. In GSM8K, the reference is the number after `####`.
 
-    In other data, the reference is the answer or the first of several `answers`, and `context` is the input.
+    Otherwise, the reference is the first answer, and `context` is the input.
     """
     asked = fields.text("question")
     answer = "" if isinstance(fields.rest.get("answer"), list | Mapping) else fields.text_or("answer")
@@ -58,10 +58,7 @@ _MARK = re.compile(r"\\(?:boxed|fbox)\s*(?:(?P<open>\{)|(?P<bare>[^\s{}$\\]+))|\
 
 
 def boxed(solution: str) -> str | None:
-    r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`, or of `\boxed x` without braces.
-
-    Braces may nest. Escaped braces are ignored. The time is linear, even with many unclosed boxes.
-    """
+    r"""Return the content of the last closed `\boxed{…}` or `\fbox{…}`, or of `\boxed x` without braces."""
     begun: list[int | None] = []
     found = (-1, "")
     for mark in _MARK.finditer(solution):
@@ -123,10 +120,7 @@ _MOST_INDENT = 100
 
 
 def repair(fields: Fields) -> Chain:
-    """Read DrRepair: a program with one broken line, and the compiler's message.
-
-    Line numbers are assumed to start at 0. The message then names the broken line in 767 of 1,000 records.
-    """
+    """Read DrRepair: a program with one broken line, and the compiler's message."""
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))
     listing = "\n".join(f"{i:{width}} | {line}" for i, line in enumerate(broken, start=1))
@@ -134,6 +128,7 @@ def repair(fields: Fields) -> Chain:
         fields.rest.pop("err_line", None)
     else:
         error = fields.inner("err_line")
+        # `lineno` starts at 0: the message then names the broken line in 767 of 1,000 records.
         listing += f"\n\nLine {error.number('lineno') + 1}: error: {error.text('msg')}"
     return task(_REPAIR, "\n".join(gold), listing)
 
@@ -152,12 +147,12 @@ def _program(fields: Fields, name: str) -> list[str]:
 
 
 def instances(fields: Fields) -> Chain:
-    """Read the first instance of a Self-Instruct record. If there are several, `meta.source` keeps all."""
+    """Read the first instance of a Self-Instruct record."""
     if not (found := fields.items("instances")):
         return task(fields.text("instruction"), None)
     first = fields.nested("instances.0", found[0])
     if len(found) > 1:
-        fields.rest["instances"] = found
+        fields.rest["instances"] = found  # kept in `meta.source`
     return task(fields.text("instruction"), first.text("output"), first.text_or("input"))
 
 
@@ -189,7 +184,7 @@ def completion(fields: Fields) -> Chain:
 def one_of(fields: Fields, *names: str) -> str | None:
     """Return the first gold answer in the fields `names`: a text, or the first text of a list.
 
-    A field may also be an object with `text` (SQuAD) or `value` (TriviaQA). `meta.source` keeps the object.
+    A field may also be an object with `text` (SQuAD) or `value` (TriviaQA).
     """
     for name in names:
         given = value = fields.rest.get(name)
@@ -199,7 +194,7 @@ def one_of(fields: Fields, *names: str) -> str | None:
             value = next(iter(value), None)
         if isinstance(value, str) and value.strip():
             if isinstance(given, str):
-                fields.rest.pop(name)
+                fields.rest.pop(name)  # lists and objects stay, for `meta.source`
             return value
     return None
 

@@ -202,7 +202,7 @@ _LINE_EACH = r"\b(?:one|each|every \w+) (?:\w+ )?(?:per|on (?:an?|its|their|one)
 
 
 def lists(sentence: Sentence) -> Found:
-    """Yield checks of a list's length: "a list of 5 ideas", "list five rivers", "ten names, as a list"."""
+    """Yield checks of a list's length: "list five rivers"."""
     of = (
         rf"(?:^\W*|\b{_GIVE}\b[^.?!:]{{0,30}}?\b)(?:(?:an?|your|one) )?(?:(?:short|simple|quick|{_KINDS}) )*"
         rf"(?:check)?list (?:of|with) (?:exactly |only |the )?(?:top )?(?P<n>{NUMBER}) \w(?![^,;]*\b(?:is|are|was|were|has|had)\b)"
@@ -235,7 +235,7 @@ _SHAPES = {
 
 
 def shapes(sentence: Sentence) -> Found:
-    """Yield checks that demand or forbid ("no lists") bullet points, a numbered list or headings."""
+    """Yield checks that demand or forbid bullet points, a numbered list or headings."""
     for unit, noun in _SHAPES.items():
         used = rf"\b(?:in|as|use|using|with|into|add|include)\s(?:(?!(?:{NUMBER}|for|of|from|about|on|under|without|no|the|my|your)\b)[a-z]+\s){{0,3}}?{noun}"
         if unit != "headings":

@@ -47,7 +47,7 @@ class Text:
 
     @classmethod
     def of(cls, text: str) -> Text:
-        """Replace each quotation with the next character from `BASE` to `LAST`, then always with `LAST`."""
+        """Replace the first quotation with `BASE`, the next with the next character, up to `LAST`."""
         hidden: list[str] = []
 
         def hide(match: re.Match[str]) -> str:
@@ -87,7 +87,7 @@ class Sentence:
 
         Args:
             negated: Include matches after a "not".
-            closing: Include a match at the end of a question: "Why does it rain, in ten words?".
+            closing: Include a match that ends a question: "Why does it rain, in ten words?".
         """
         for match in compiled(pattern).finditer(self.text):
             before = self.before(match)
@@ -115,7 +115,7 @@ class Sentence:
 
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """Compile a rule's pattern, or return the compiled pattern of an earlier call."""
+    """Compile a rule's pattern, ignoring case."""
     return re.compile(pattern, re.IGNORECASE)
 
 

@@ -51,7 +51,7 @@ _TEXTS = (
 
 
 def is_of_a_thing(sentence: Sentence, match: re.Match[str]) -> bool:
-    """Return whether a match is about things, not the answer, such as "end with" in "towns that end with"."""
+    """Return whether a match is about things, not about the answer: "towns that end with"."""
     before = sentence.before(match)
     clause = re.search(r"^(.*)\b(?:that|which)\s(?:[^.;,]{0,60}\sand\s)?(?:\w+\s)?$", before, re.I)
     return clause is not None and not re.search(_TEXTS, clause[1], re.I)

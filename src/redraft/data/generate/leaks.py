@@ -26,7 +26,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback that quotes gold text missing in the judged answer, and later answers with the quote."""
+    """Yield feedback that reveals gold text, and later answers that use it."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= GOLD_LENGTH)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
@@ -49,7 +49,7 @@ def _quoted(quotes: set[str], text: str) -> set[str]:
 
 
 def refusals(chain: Chain) -> Iterator[Marked]:
-    """Yield the refusals that a model would learn: in the best answer, and in a model's feedback."""
+    """Yield refusals in the best answer and in a model's feedback."""
     for index, step in enumerate(chain.steps):
         if index == chain.best and is_refusal(step.answer):
             yield Marked(index, "answer")

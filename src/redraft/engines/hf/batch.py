@@ -45,7 +45,7 @@ def installed() -> bool:
 
 
 class Guide:
-    """Tells which tokens a grammar allows next in one text. If llguidance fails, all are allowed (`lost`)."""
+    """Tells which tokens a grammar allows next in one text: all, once llguidance has failed (`lost`)."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         from llguidance import LLMatcher
@@ -170,7 +170,7 @@ class Batch:
         size: Size of the tokenizer's vocabulary. Token ids from `size` on are never sampled.
         windows: Window length of each type of attention layer, in tokens; None for full attention.
         least: Minimum number of generated tokens in a sequence.
-        tempered: Whether log-probabilities use the sequence's temperature (which must not be 0) instead of 1.
+        tempered: Whether log-probabilities are after temperature, which then must not be 0.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Batch:
     def score(self, texts: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
 
-        The computation runs in the caller's thread, while sequences continue.
+        This blocks the caller's thread.
         """
         with self._changed:
             while self._held and not self._closed:
@@ -244,10 +244,10 @@ class Batch:
             return bool(self._running or self._scoring)
 
     def release(self) -> None:
-        """Resume after `hold`. Empty the cache if no sequence is active, because weights may have changed."""
+        """Resume after `hold`. Empty the cache if no sequence is active."""
         with self._changed:
             self._held -= 1
-            if not (self._held or self._running):
+            if not (self._held or self._running):  # the weights may have changed
                 self._model.eval()
                 self._forget()
             self._changed.notify_all()

@@ -29,7 +29,7 @@ class Pass:
 
     @property
     def length(self) -> int:
-        """The number of positions to read: the length of the longest sequence."""
+        """The length of the longest sequence after the pass."""
         return max(self.starts) + self.count
 
     def places(self, device: torch.device) -> torch.Tensor:
@@ -57,7 +57,7 @@ class _Now:
 
 
 class Slots(Cache):
-    """The cache of all layers of a model. `forward` stores the current pass in `now.step`, for the layers."""
+    """The cache of all layers of a model."""
 
     def __init__(self, model: Any, slots: int, context: int) -> None:
         self.now, self.argument = _Now(Pass((0,), (0,), 1)), cache_argument(model)
@@ -152,7 +152,8 @@ def _read(held: torch.Tensor, step: Pass) -> torch.Tensor:
 
 
 def cache_argument(model: Any) -> str:
-    """Return the name of a model's argument for the cache, which changed in transformers 5.24."""
+    """Return the name of a model's argument for the cache."""
+    # transformers 5.24 renamed it.
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 

@@ -43,7 +43,7 @@ class HfEngine(TokenizedEngine):
         native: Whether the model was trained on chains.
         ends: Tokens that end a text; None for the end tokens of the model and the tokenizer.
         least: Minimum number of generated tokens in a text.
-        tempered: Whether log-probabilities use the text's temperature (which must not be 0) instead of 1.
+        tempered: Whether log-probabilities are after temperature, which then must not be 0.
 
     Raises:
         UsageError: The model was trained for shorter contexts than `ctx`.
@@ -146,8 +146,8 @@ class HfEngine(TokenizedEngine):
     async def paused(self) -> AsyncIterator[None]:
         """Pause the engine while its model's weights change, such as during a training step.
 
-        Active streams and scores first finish with the old weights. New streams and scores wait until the
-        `async with` block ends. Then the cache is emptied, and the model is put into evaluation mode.
+        Active streams and scores finish first. New ones wait until the `async with` block ends. The model is
+        then put into evaluation mode.
 
             async with engine.paused():
                 optimizer.step()

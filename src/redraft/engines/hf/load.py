@@ -105,14 +105,14 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn every error except `RedraftError` into `ModelError`: damaged files cause many types of errors."""
+    """Turn every error in a `with` block into `ModelError`, except `RedraftError`."""
     try:
         yield
     except RedraftError:
         raise
     except (MemoryError, torch.OutOfMemoryError):
         raise ModelError(f"{what} does not fit into memory.", hint=smaller) from None
-    except Exception as error:
+    except Exception as error:  # damaged files cause many types of errors
         raise ModelError(f"{what} cannot be loaded: {_reason(error)}.", hint=hint) from error
 
 
@@ -169,7 +169,7 @@ def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype
     """Return the default dtype to compute in.
 
     On a GPU, return the dtype of the weights. On a CPU with bfloat16 instructions, return bfloat16 for 16-bit
-    weights. Otherwise return float32, which represents every weight exactly.
+    weights. Otherwise return float32.
     """
     if stored not in (torch.float32, torch.bfloat16, torch.float16):
         return torch.float32

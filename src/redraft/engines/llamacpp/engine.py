@@ -53,11 +53,7 @@ class ChildRefusal(Exception):
 
 
 class Child(ModelProcess):
-    """A running llama.cpp process. Create one with `start`.
-
-    The HTTP client is minimal, because a general client takes longer per token than the rest of redraft. Each
-    request has a separate connection. Closing the connection cancels the request.
-    """
+    """A running llama.cpp process. Create one with `start`."""
 
     module = "redraft.engines.llamacpp.child"
     library = "llama.cpp"
@@ -87,6 +83,7 @@ class Child(ModelProcess):
                     if event.startswith(b"data: {"):
                         yield json.loads(event[6:])
 
+    # A general HTTP client takes longer per token than the rest of redraft.
     @asynccontextmanager
     async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
         if self._closed:
@@ -172,7 +169,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
         Raises:
             UsageError: The model was trained for shorter contexts than `machine.ctx`.
             ModelError: A file is missing or damaged, an adapter is for another model, or the context needs
-                more memory than is free. With layers on the GPU, memory is not checked.
+                more memory than is free.
         """
         adapters = tuple(dict.fromkeys(chain(adapters, *(roles or {}).values())))
         scales = {

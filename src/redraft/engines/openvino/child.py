@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def without_telemetry() -> None:
-    """Turn off telemetry: by default, OpenVINO reports each import to Google Analytics."""
+    """Turn off OpenVINO's reports to Google Analytics."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # as if it were not installed
 
 

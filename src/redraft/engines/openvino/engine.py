@@ -54,10 +54,7 @@ _Stream = tuple[asyncio.AbstractEventLoop, _Inbox]
 
 
 class Child(ModelProcess):
-    """A running OpenVINO process. Create one with `start`.
-
-    One thread writes and one reads, so that no event loop waits for the process, which all event loops share.
-    """
+    """A running OpenVINO process. Create one with `start`."""
 
     module = "redraft.engines.openvino.child"
     library = "OpenVINO"
@@ -72,7 +69,7 @@ class Child(ModelProcess):
         self._ended = False
 
     def _opened(self, reply: Mapping[str, Any]) -> None:  # noqa: ARG002  (it says nothing)
-        for work in (self._write, self._read):
+        for work in (self._write, self._read):  # no event loop waits for the process, which all loops share
             threading.Thread(target=work, name="redraft-openvino", daemon=True).start()
 
     async def events(self, request: Request) -> AsyncGenerator[Event, None]:

@@ -110,7 +110,7 @@ class Batches(AbstractContextManager["Batches"]):
         self._servers: dict[str, BatchServer] = {}
 
     def reach(self, url: str, key: Key | None, patience: Patience) -> BatchServer:
-        """Return the `BatchServer` of an address. All engines with this address share the `BatchServer`."""
+        """Return the `BatchServer` of an address, which all engines with this address share."""
         if url not in self._servers:
             self._servers[url] = BatchServer(url, key, patience, self)
         return self._servers[url]
@@ -153,9 +153,8 @@ class _Request:
 class BatchServer(Server):
     """A server to which requests are sent in batches.
 
-    Rates per minute do not apply, because batches have separate limits. A provider limits the tokens in all
-    of an account's active batches. A batch above the limit fails as a whole, and costs nothing. The requests
-    are then sent again in smaller batches.
+    Limits per minute do not apply. If a batch is too large for the server, it costs nothing, and the requests
+    are sent again in smaller batches.
     """
 
     def __init__(self, url: str, key: Key | None, patience: Patience, batches: Batches) -> None:
@@ -505,13 +504,13 @@ class BatchFile:
     """The file `OUT.batches.jsonl`, which records the batches of a run for resumed runs.
 
     Three lines record a batch. The first line is written before the server is asked to create the batch, so
-    that no request is sent twice, even if the process dies before the server answers.
+    that no request is sent twice.
 
         {"file": "file-1", "server": "https://…/v1", "at": 1700000000, "requests": ["ab12…", …]}
         {"file": "file-1", "batch": "batch_1"}
         {"file": "file-1", "ended": "completed"}
 
-    The last line is written when all replies are in the journal. The output's lock covers this file.
+    The last line is written when all replies are in the journal.
 
     Raises:
         OutputError: The file cannot be written, or a line is damaged.
@@ -521,7 +520,7 @@ class BatchFile:
         self.path = path
         self._count = 0
         self._pending: dict[str, Sent] = {}
-        self._lines = LineFile(path, made_up=True)
+        self._lines = LineFile(path, made_up=True)  # the output's lock covers this file
         try:
             self._lines.cut(self._read())
         except BaseException:

@@ -109,7 +109,7 @@ class RemoteEngine(Engine):
     ) -> Self:
         """Ask the server about a model, and return the model's engine.
 
-        `model` may be omitted if the server has only one model. `price_of` returns the price of a model.
+        `model` may be omitted if the server has only one model.
 
         Raises:
             UsageError: No model is named, and the server has no model or several models.
@@ -493,9 +493,9 @@ async def choose(server: Server, name: str | None) -> Listed:
 async def models(server: Server, *, needed: bool) -> list[Listed]:
     """Return the server's models.
 
-    If the list is not `needed`, most failures give an empty list, without retries: `transformers serve`
-    answers chats even if `GET /models` fails.
+    If the list is not `needed`, most failures give an empty list, without retries.
     """
+    # `transformers serve` answers chats even if `GET /models` fails.
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):
         if needed or reply.of_key or 300 <= reply.status < 400:

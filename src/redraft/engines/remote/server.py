@@ -68,14 +68,15 @@ class Refusal:
 
     @property
     def of_key(self) -> bool:
-        """Whether the key is missing or refused. A status 403 from a content filter does not count."""
-        if self.status == HTTPStatus.FORBIDDEN:
+        """Whether the key is missing or refused."""
+        if self.status == HTTPStatus.FORBIDDEN:  # content filters use this status, too
             return not FILTER.search(self.complaint.message)
         return self.status == HTTPStatus.UNAUTHORIZED
 
     @property
     def of_account(self) -> bool:
-        """Whether the account has no credit, which OpenAI reports as a rate limit. Waiting does not help."""
+        """Whether the account has no credit, so that waiting does not help."""
+        # OpenAI reports this as a rate limit.
         return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
 
     @property
@@ -85,7 +86,7 @@ class Refusal:
 
     @property
     def of_request(self) -> bool:
-        """Whether a status 500 reports a fault of the request. llama.cpp sends 500 for such faults, too."""
+        """Whether a status 500 reports a fault of the request, as from llama.cpp."""
         return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.complaint.about_request
 
 
@@ -128,7 +129,7 @@ class Server:
         """Post a request, with retries. Leaving the `async with` block cancels the request.
 
         Yields an unread 2xx response, or a `Refusal`. `response.extensions["asked_at"]` is the time of the
-        request, on the event loop's clock. Only `BatchServer` uses `call_id`.
+        request, on the event loop's clock.
         """
         request = {"method": "POST", "url": self.url + path, "json": body, "headers": headers}
         reply = await self._settled(request, self.patience.first_token)
@@ -146,7 +147,7 @@ class Server:
     ) -> Any:
         """Return the JSON of a small reply, or a `Refusal`. Raise `EngineError` if there is no reply.
 
-        A `file` of JSON lines is posted as multipart form data, together with the fields of `body`.
+        A `file` of JSON lines is posted as form data, with the fields of `body`.
         """
         request: dict[str, Any] = {"method": method, "url": address, "json": body}
         limit = self.patience.between_tokens
@@ -202,7 +203,7 @@ class Server:
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A broken connection ends the records without an error. Callers see that no finish reason came.
+        A broken connection ends the records without an error.
         """
         if "json" in response.headers.get("content-type", ""):
             record = self._read_json(await self._read(response))
@@ -248,10 +249,8 @@ class Server:
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
-        """Hide the texts in `values` from messages and logs, because a server's error may repeat the request.
-
-        Texts of old requests are forgotten, because a long run must not keep all requests in memory.
-        """
+        """Hide the texts in `values` from messages and logs. Only the latest `HIDDEN` texts stay hidden."""
+        # A server's error may repeat the request.
         for old in list(self._hidden)[:-HIDDEN]:
             del self._hidden[old]
         for text in texts_in(values):
@@ -445,13 +444,11 @@ def _seconds(header: str | None) -> float | None:
 
 
 class Lanes:
-    """Connections to one server. `settings` are arguments of `httpx.AsyncClient`.
+    """Connections to one server. `settings` are arguments of `httpx.AsyncClient`."""
 
-    Each active request has a separate client with one connection, because httpcore's pool compares all
-    connections whenever a request begins or ends. With 200 active requests, comparing takes more time than
-    everything else together (benchmarks/generate.py, row `overhead`). The client freed last is reused first,
-    because the connection is probably still open.
-    """
+    # Each active request has its own client: httpcore's pool compares all connections whenever a request
+    # begins or ends. With 200 active requests, that takes more time than everything else together
+    # (benchmarks/generate.py, row `overhead`).
 
     def __init__(self, **settings: Any) -> None:
         # All lanes share the certificates: reading them takes longer than a small request.
@@ -463,7 +460,7 @@ class Lanes:
     async def send(self, *, auth: Sign | None, **request: Any) -> httpx.Response:
         """Send a request, given as the arguments of `build_request`. Give the response to `close` later."""
         if self._free:
-            lane = self._free.pop()
+            lane = self._free.pop()  # the client freed last, whose connection is probably still open
         else:
             lane = httpx.AsyncClient(**self._settings)
             self._all.append(lane)

@@ -181,7 +181,8 @@ def _call_piece(place: int, call: Mapping[str, Any]) -> CallPiece:
 
 
 def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
-    """Join the pieces of tool calls. Some servers repeat names, or give all calls one index or no index."""
+    """Join the pieces of tool calls."""
+    # Some servers repeat names, or give all calls one index or no index.
     calls: list[list[CallPiece]] = []
     at_index: dict[int, tuple[list[CallPiece], str]] = {}  # the latest call, with its arguments so far
     for piece in pieces:
@@ -343,11 +344,7 @@ def in_dialect(body: Body, refused: Collection[str]) -> Body:
 
 
 def adapted(body: Body, complaint: Complaint) -> Body | None:
-    """Return a changed request that the server may accept, or None if no change is known to help.
-
-    After a complaint about the chat template, messages are `folded`. Refused fields for a schema, a grammar,
-    counts and log-probabilities are left out. `max_tokens` is renamed, or lowered to what the prompt leaves.
-    """
+    """Return a changed request that the server may accept, or None if no change is known to help."""
     given = body.get("messages", ())
     if _OF_TURNS.search(complaint.message) and (together := list(folded(given))) != list(given):
         return {**body, "messages": together}
@@ -380,15 +377,11 @@ _OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|struct
 _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as full
 
 
-_LINE_END = re.compile(rb"\r\n|\n|\r")
+_LINE_END = re.compile(rb"\r\n|\n|\r")  # httpx's line splitting would also split at a raw U+2028 inside JSON
 
 
 class EventParser:
-    """Extracts the data of server-sent events from a stream of bytes.
-
-    Only LF, CRLF and CR end a line. httpx's line splitting would also split at a raw U+2028 inside JSON.
-    Event names, ids and retry times are ignored.
-    """
+    """Extracts the data of server-sent events from a stream of bytes. Other fields are ignored."""
 
     def __init__(self) -> None:
         self._begun: list[bytes] = []  # pieces of a line, joined at its end: a long line is not scanned again

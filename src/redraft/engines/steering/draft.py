@@ -85,7 +85,7 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a text that begins with a word. If needed, add a space, and (except to links) a capital."""
+        """Append a text that begins with a word. If needed, add a space and a capital."""
         before, is_link = self.text, re.match(r"\S+(?:://|[.@])\w", text)
         if not is_link and (not before or before.endswith("\n") or self.is_whole):
             text = text[0].upper() + text[1:]
@@ -146,7 +146,7 @@ class Draft:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last line is an unfinished sentence after a finished one, a blank line or nothing."""
+        """Whether the last line is an unfinished sentence that begins in this line."""
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)
@@ -224,8 +224,7 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
     """Return the begin and end of the sentence, list item, line or table cell around a range, without marker.
 
-    With `led`, a segment at a line's start begins after the line's first word, because a model that continues
-    from an empty line might end the answer there.
+    With `led`, a segment at a line's start begins after the line's first word.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)
@@ -236,6 +235,7 @@ def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[in
     passed, behind = bisect_right(ends, begin - start), bisect_left(ends, end - start)
     first = start + ends[passed - 1] if passed else start
     mark = _MARK.match(text, first)
+    # A model that continues from an empty line might end the answer there.
     word = _WORD.match(text, mark.end()) if led and mark and first == start else None
     first = word.end() if word and word.end() <= begin else min(mark.end() if mark else first, begin)
     return first, start + ends[behind] if behind < len(ends) else stop

@@ -48,8 +48,8 @@ class Layout:
         mark: The text that each part begins with; `{}` stands for the part's number.
         between: The text between two parts.
         first: The number of a part, from 1, and the part's first word.
-        slots: The marked words that the text must contain, with an entry for each: `[…]` or `*…*` for words
-            between these marks, `ABC` for a word in capitals.
+        slots: The marked words that the text must contain, one entry each: `[…]` or `*…*` for words between
+            these marks, `ABC` for a word in capitals.
     """
 
     title: bool = False
@@ -123,7 +123,7 @@ class Form:
         pattern: A regular expression for the whole answer, `^…$`. All other demands must be empty.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
-        gap: A word or number to replace or remove. If none fits, the text continues without it.
+        gap: A word or number to replace or remove. If nothing fits, the model continues from the gap.
     """
 
     without: frozenset[str] = frozenset()
@@ -157,7 +157,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """This form's `without` only: letters in both cases if `case` is set, plus `"` if `quoted` is set."""
+        """A form with the forbidden characters only: with `case` in both cases, with `quoted` also `"`."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 
@@ -169,7 +169,7 @@ class Form:
     def further(self) -> tuple[Callable[[str], int], int, str]:
         """The sentence counter, the least number of sentences, and a sample sentence to estimate lengths.
 
-        The sample is empty if one sentence is enough, if no other count has a maximum, or if no sample fits.
+        The sample is empty if no length must be estimated, or if no sample fits.
         """
         highs = [(each.count, each.high) for each in self.limits if each.high is not None]
         for each in self.limits:

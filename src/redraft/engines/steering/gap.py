@@ -31,7 +31,7 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
     """Return texts to replace `gap.old` and `gap.rest`, most probable first; empty if none fits.
 
-    A word gets at most one text; `gap.closed` removes the word. `forbidden` returns None for allowed texts.
+    `gap.closed` removes the word. `forbidden` returns None for allowed texts.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)

@@ -17,7 +17,8 @@ END_OF_VALUE = r"[ \n]*[,}\]]\n?"
 
 
 def value(schema: Mapping[str, Any]) -> str:
-    """Return the grammar of a JSON value and the punctuation after it, because `",` may be a single token."""
+    """Return the grammar of a JSON value and the punctuation after it."""
+    # `",` may be a single token.
     return f"{HEAD}start: value end\nvalue: %json {json.dumps(schema)}\nend: /{END_OF_VALUE}/\n"
 
 
@@ -36,12 +37,10 @@ def lark(form: Form, stop: Sequence[str] = ()) -> str:
 
 
 def gbnf(form: Form) -> str:
-    """Return the grammar of a form's characters in llama.cpp's syntax; empty if all characters are allowed.
-
-    XGrammar misreads `[^…]` beyond ASCII, so the grammar lists the allowed ranges.
-    """
+    """Return the grammar of a form's characters in llama.cpp's syntax; empty if all are allowed."""
     if not form.without:
         return ""
+    # Ranges, because XGrammar misreads `[^…]` beyond ASCII.
     ranges, start = "", 0
     for code in sorted(map(ord, form.without)):
         if start < code:

@@ -61,9 +61,9 @@ class Source:
 async def written(form: Form, sampling: Sampling, limit: Finish, source: Source) -> Replies:
     """Write and yield a text that follows `form`.
 
-    The last delta counts all new tokens, including discarded tokens. The finish reason is the given
-    `limit` if `Sampling.max_tokens` ended the text within a sentence. If the caller is cancelled, the
-    `CancelledError` contains a delta with the counts and the text that was held back.
+    The last delta also counts discarded tokens. The finish reason is `limit` if `Sampling.max_tokens` ended
+    the text within a sentence. On cancellation, the `CancelledError` contains a delta with the counts and the
+    text that was held back.
     """
     deltas: Deltas = asyncio.Queue()
     work = asyncio.create_task(_Writer(form, sampling, limit, source, deltas).run())

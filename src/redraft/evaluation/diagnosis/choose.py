@@ -135,7 +135,7 @@ class Race:
 
     @cached_property
     def left(self) -> list[Strategy]:
-        """The leader, and the strategies that may be ahead of the leader by the margin, cheapest first."""
+        """The leader and the strategies that may beat it by the margin, cheapest first."""
         leader = self.leader
         return [way for way in self.ways if way == leader or not self._keeps_up(leader, way)]
 
@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether some usable strategy is certainly not behind any other by `margin` or more."""
+        """Whether a usable strategy is certainly less than `margin` behind every other."""
         return bool(self._safe)
 
     @property
@@ -171,7 +171,7 @@ class Race:
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy, other: Strategy = ONE, error: float | None = None) -> Estimate:
-        """Return the mean gain of `way` over `other`. `error` is the probability that a bound is wrong."""
+        """Return the mean gain of `way` over `other`. Each bound is wrong with probability `error`."""
         gains, error = self.gains(way, other), error or self._error
         ends = least_gain(gains, error), -least_gain([-gain for gain in gains], error)
         return Estimate(fmean(gains or [math.nan]), *ends)
@@ -180,7 +180,7 @@ class Race:
         """Return the gain of `way` over a kind of strategy at equal cost; None if costs cannot be compared.
 
         `way` is compared with a random choice between a cheaper and a dearer strategy, each of this kind or
-        `ONE`. The odds make the mean costs equal. All bounds hold together with 95 % confidence.
+        `ONE`, at equal mean cost. All bounds hold together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -385,8 +385,8 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
     Return the exit status, and the choice after the last complete block (None if no block is complete).
 
     Raises:
-        UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`. `UsageError` for several models,
-            and for a task whose checks need right answers (unless `check`, but not `judge`, is set).
+        UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`.
+        UsageError: There are several models, or a task needs right answers, which are unknown in later use.
     """
     settings, choice, status = matrix.settings, None, 0
     if len(matrix.models) > 1:

@@ -42,7 +42,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the two `costs` (ascending) around `at`, and `at`'s position between, 0 to 1."""
+    """Return the indices of the `costs` (ascending) around `at`, and its position between them, 0 to 1."""
     low = max(bisect_left(costs, at) - 1, 0)  # below `at` if possible, so that there is a line to it
     high = max(bisect_right(costs, at) - 1, min(low + 1, len(costs) - 1))
     gap = costs[high] - costs[low]
@@ -82,7 +82,7 @@ class Spent(NamedTuple):
 
     @property
     def beside(self) -> str:
-        """Text to append to a token count, such as ` (partly estimated), 1.2 s, 0.000100 USD`, or ""."""
+        """Text to append to a token count, such as ` (partly estimated), 1.2 s`, or ""."""
         seconds = f", {amount(self.seconds, 'seconds')}" * (self.seconds >= 0.05)
         partly = " (partly estimated)" * (self.estimated > 0)
         money = f", {amount(self.money, 'money')}" * (self.money > 0)
@@ -193,13 +193,13 @@ class Curves:
 
     @property
     def native(self) -> int:
-        """The number of items with equal results of `revise` and `alone`: no check's feedback was shown."""
+        """The number of items with equal results of `revise` and `alone`."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def trained(self) -> int:
-        """The number of items with the single answer by the base model and another answer by an adapter."""
+        """The number of items with a single answer by the base model, and another answer by an adapter."""
         each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
         return sum(any(other.base < one.base for other in rest) for one, *rest in each)
 
@@ -209,7 +209,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by cost. A cheaper single answer comes first, if model and checks agree."""
+        """Return a kind's points by cost, after a single answer that is cheaper and comparable."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
@@ -282,9 +282,9 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if too few finished.
 
-    Unless `parts`, unfinished runs are left out first, because the tried items may be the easy ones. Of the
-    rest, the seed with the most strategies determines which strategies are compared. Seeds that lack one of
-    these strategies are left out, and so are items that failed in some run.
+    Unless `parts`, unfinished runs are left out, because the tried items may be the easy ones. The seed with
+    the most strategies then determines which are compared. Seeds that lack one of them are left out, and so
+    are items that failed in some run.
     """
     made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):

@@ -73,7 +73,7 @@ def sentence(decision: Decision) -> str:
 
 
 def points_of(gain: Estimate) -> str:
-    """Return the size of a gain or loss without the sign, and the interval: `6.7 points (3.1 to 16.4)`."""
+    """Return a gain or loss without its sign: `6.7 points (3.1 to 16.4)`."""
     size = gain if gain.value >= 0 else Estimate(-gain.value, -gain.high, -gain.low)
     value, interval = plain(size.times(100), 1)
     return f"{value} points" + f" ({interval})" * bool(interval)
@@ -213,7 +213,7 @@ class Figures:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks, in order of appearance."""
+        """The tasks of the chains."""
         return list(dict.fromkeys(each.truth.task for each in self.chains))
 
     @cached_property
@@ -278,7 +278,7 @@ class Figures:
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The verdicts on answers, except verdicts of the scoring checks, which are right by definition."""
+        """The verdicts on answers, except those of the scoring checks, which are never wrong."""
         said: dict[str, list[tuple[str, bool]]] = {}
         for each in self.chains:
             said.setdefault(each.item, []).extend(

@@ -56,7 +56,7 @@ class TaskFile:
 
     @classmethod
     def of(cls, text: str, *, judged: bool = False) -> Self:
-        """Parse one of: `TASK:FILE`; a shipped task; a file of prompts (with checks unless `judged`)."""
+        """Parse `TASK:FILE`, a shipped task, or a file of prompts (with checks unless `judged`)."""
         task, colon, file = text.partition(":")
         if colon and task in plugins("redraft.tasks"):
             return cls(stem_of(Path(file)), task, Path(file))

@@ -93,9 +93,6 @@ def strategies_of(
 ) -> list[Strategy]:
     """Return the strategies of the given kinds, in the order of running.
 
-    Strategies with several drafts come last, because the number of drafts depends on the tokens of the other
-    strategies. `shuffled` comes after `revise`, because `shuffled` uses feedback from `revise`.
-
     Args:
         kinds: Keys of `NAMES`.
         revisions: The largest number of revisions.
@@ -110,6 +107,7 @@ def strategies_of(
         "steered": (1, *drawn),
     }
     found = [Strategy(kind, n) for kind in kinds for n in texts.get(kind, range(2, revisions + 2))]
+    # The places put `shuffled` after `revise`, whose feedback it uses.
     return sorted(found, key=lambda way: (way.kind in SAMPLED, way.place))
 
 
@@ -128,7 +126,7 @@ class Retold:
 
     @property
     def demand(self) -> str:
-        """The demand of the original check, so that every strategy sends the same first request."""
+        """The demand of the original check."""
         return demand_of(self.part)
 
     @property
@@ -145,7 +143,7 @@ class Retold:
 
 
 def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -> tuple[Check, ...]:
-    """Return the checks with `message` as the only message. With `never`, the checks fail every answer."""
+    """Return the checks with another message. With `never`, they fail every answer."""
     return tuple(Retold(check, message, never) for check in checks)
 
 
@@ -158,7 +156,7 @@ def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False)
     """Choose a chain's answer by vote: the first sample with the most frequent result.
 
     A sample without a result does not vote. At equal votes, the earliest result wins. With `early`, samples
-    after the vote was settled are dropped, and their token usage does not count.
+    after the vote was settled are dropped, with their usage.
     """
     # Their feedback only made the model draw all samples (`Retold.never`).
     samples = [step.model_copy(update={"feedback": None}) for step in (*chain.steps[:1], *chain.drafts)]
@@ -173,17 +171,18 @@ def voted(chain: Chain, said: Callable[[str], Hashable], *, early: bool = False)
 
 
 def settled(votes: Iterable[Hashable]) -> bool:
-    """Return whether the leading result stays ahead with a probability above 95 %, by a Beta distribution."""
+    """Return whether the leading result stays ahead with a probability above 95 %."""
     counts = sorted(Counter(vote for vote in votes if vote is not None).values(), reverse=True)
     first, second, *_ = (*counts, 0, 0)
     trials = first + second + 1
+    # This is P(share > 1/2) for a share distributed as Beta(first + 1, second + 1).
     return sum(comb(trials, each) for each in range(first + 1)) / 2.0**trials > 0.95
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Map the ids of chains with a criticised first answer to the feedback on another chain's first answer.
+    """Map the ids of chains with a criticised first answer to the criticism of another of these chains.
 
-    Feedback moves to the next chain, and from the last chain to the first. A single chain gets no feedback.
+    A single chain gets no feedback.
     """
     told = {
         chain.id: step.feedback.text

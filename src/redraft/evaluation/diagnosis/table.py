@@ -134,7 +134,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
 def pooled(each: Sequence[Curves]) -> Curves:
     """Combine the curves of a model's tasks, for the kinds of strategies that ran on every task.
 
-    If a task lacks a size, such as best of 4, the next smaller size counts, or else the smallest size.
+    If a task lacks a size, such as best of 4, the next smaller size counts, or the smallest.
     """
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}

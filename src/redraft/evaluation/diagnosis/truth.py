@@ -50,7 +50,7 @@ class Known:
 
     @cached_property
     def passes(self) -> tuple[bool, ...]:
-        """Whether each answer passes all scoring checks. A text that is no answer may pass, but is wrong."""
+        """Whether each text passes all scoring checks, even if it is no answer (`is_answer`)."""
         return tuple(map(all_pass, self.truth.steps))
 
     @cached_property
@@ -65,7 +65,7 @@ class Known:
 
     @property
     def item(self) -> str:
-        """The item of the chain. All runs and turns of a question are one item."""
+        """The item of the chain (`item_of`)."""
         return item_of(self.chain)
 
     @property
@@ -80,7 +80,7 @@ class Known:
 
     @property
     def tokens(self) -> float:
-        """The number of new tokens of all texts; NaN if there are texts but no usage."""
+        """The number of generated tokens; NaN if unknown."""
         return self.chain.usage.completion_tokens or (0 if self.empty else math.nan)
 
     @property
@@ -102,7 +102,7 @@ class Material(NamedTuple):
 
 
 def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
-    """Yield the chains of files with their original ids. Chains with the same id are one item.
+    """Yield the chains of files. Chains with the same id are one item.
 
     Raise `RecordError` if there is no answer, or if runs with the same input differ in more than the seed.
     """

@@ -66,7 +66,7 @@ class ReviewItem:
 
 
 def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:
-    """Yield every review to make. Ids also depend on `about`, JSON values that affect the replies."""
+    """Yield every review to make. Different `about` (JSON values) gives different ids."""
     for match in matches:
         for turn in range(1, len(match.question.turns) + 1):
             for swapped in (False, True) if both_orders and len(match.answers) > 1 else (False,):
@@ -78,7 +78,7 @@ def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any
 def read_reply(reply: str, way: Way) -> Said:
     """Return the scores or verdict in a JSON reply or in a text's last line. Raise `Unreadable` otherwise.
 
-    The last line may have labels, such as "Score: 8", but no other words: numbers may be quotes from answers.
+    The last line may have labels, such as "Score: 8", but no other words.
     """
     text, fields = _bare(reply), None
     with suppress(ValueError, RecursionError):

@@ -51,7 +51,7 @@ Found = tuple[Chain, GivenAnswer]  # a record, and the answer in it
 
 
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
-    """Return the questions in order, each with the answers of one or two models, from one file per model."""
+    """Return the questions in order with the answers of one or two models, each in its own file."""
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
     tables = [_answers(file, name) for file, name in zip(files, names_of(files), strict=True)]

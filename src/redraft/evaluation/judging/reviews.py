@@ -56,8 +56,8 @@ def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
 def scores_in(text: str) -> tuple[float, ...]:
     """Return the scores in a review's text: two, or one for a grade.
 
-    The first of these counts: a first line of two numbers; MT-bench's `[[8]]` or `[[8, 9]]` on the last line
-    with such brackets; a first or last line that is clearly one score, such as `Score: 8` or `8 out of 10`.
+    These are tried in order: two numbers as the first line; MT-bench's `[[8]]` or `[[8, 9]]`, on the last
+    line that has one; a score as the first or the last line, such as `Score: 8` or `8 out of 10`.
 
     Raises:
         Unreadable: No score is found, a score is off the scale, or a line has several: `[[8]] or [[9]]`.
@@ -74,9 +74,9 @@ def scores_in(text: str) -> tuple[float, ...]:
 def winner_in(text: str) -> Winner:
     """Return MT-bench's verdict: `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line with a verdict.
 
-    FastChat decides for A if `[[A]]` is anywhere, even if a judge only repeats the request. Here, a text
-    without a verdict, or with several verdicts on that line, raises `Unreadable`.
+    Raise `Unreadable` if there is no verdict, or if there are several on that line.
     """
+    # FastChat decides for A if `[[A]]` is anywhere, even if a judge only repeats the request.
     if found := _on_last_line(_VERDICT, text):
         return WINNERS[found[0]]
     raise Unreadable("no verdict in the text" if text.strip() else "an empty text")
@@ -147,9 +147,9 @@ class Review(BaseModel):
     def scores(self) -> tuple[float, float]:
         """Return the scores of the first and the second answer, from the field `score` or else from the text.
 
-        The text is also read if the field contains FastChat's [-1, -1] for an unreadable review. Raise
-        `Unreadable` if there are no two scores on the scale.
+        Raise `Unreadable` if there are no two scores on the scale.
         """
+        # FastChat writes (-1, -1) for an unreadable review.
         found = checked(self.score) if self.score and self.score != (-1, -1) else scores_in(self.text)
         if len(found) != 2:
             raise Unreadable("one score, for two answers")

@@ -75,10 +75,7 @@ class JudgeRun:
         return cls(settings.over(model=model), answers, RunPlan.of(out, settings, journal=True), questions)
 
     def run(self) -> JudgeResult:
-        """Make the missing reviews. In the main thread, Ctrl-C and SIGTERM end the run.
-
-        After an error or a signal, the output contains the reviews made so far.
-        """
+        """Make the missing reviews. In the main thread, Ctrl-C and SIGTERM end the run."""
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> JudgeResult:
@@ -233,7 +230,7 @@ def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywo
 
 
 async def ajudge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
-    """Do the same as `judge`, in the running event loop. Arguments and errors are the same."""
+    """Do the same as `judge`, in the running event loop."""
     return await _run_of(answers, output, options).arun()
 
 

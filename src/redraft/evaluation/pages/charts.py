@@ -36,14 +36,14 @@ def curves(
 ) -> str:
     """Return an SVG chart with a line for each series, in the stylesheet's colours `--s0` to `--s7`.
 
-    Each point is (x, value, low, high, tooltip). Without an interval, low and high are NaN. Lines are shifted
-    slightly so that equal lines stay visible, and differ in dashes and point shapes.
+    Each point is (x, value, low, high, tooltip). Without an interval, low and high are NaN.
     """
     xs = [x for points in series.values() for x, *_ in points]
     left, right = min(xs, default=0.0), max(xs, default=1.0)
     span, names = (right - left) or 1.0, [_drawable(name) for name in series]
     rows: list[Spec] = []
     for place, points in enumerate(series.values()):
+        # Lines are shifted slightly, so that equal lines stay visible.
         moved = (place - (len(series) - 1) / 2) * _MOVED * span
         row = {"series": place, "name": names[place]}
         for at, *values, tip in points:

@@ -129,7 +129,7 @@ class Item:
 
     @property
     def drawn(self) -> bool:
-        """Whether all reviews have a random order, so that both orders are not required."""
+        """Whether the order of the answers was random in all reviews."""
         return bool(self.games) and all(game.placed.review.drawn for game in self.games)
 
     def sign(self, *, second: bool) -> int | None:
@@ -206,7 +206,7 @@ class Comparison:
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:
-        """The questions that are counted, in the order of the reviews."""
+        """The questions that are counted."""
         return tuple(dict.fromkeys(item.question_id for item in self.items))
 
     @cached_property
@@ -217,7 +217,7 @@ class Comparison:
 
     @cached_property
     def sample(self) -> Bootstrap:
-        """The sums over questions and over resamples, which all figures share."""
+        """The sums over questions and over resamples."""
         table = self.table
         if self._gaps is not None:
             table = np.hstack([table, stats.moments(self._gaps, self._leads)])
@@ -359,7 +359,7 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """The agreement of two judges on the same answers in the same order (any order if all were random)."""
+    """The agreement of two judges on the same answers in the same order (or all in random order)."""
 
     first: str
     second: str
@@ -371,7 +371,7 @@ def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Compa
     """Return a comparison for each pair of models in the reviews.
 
     Each comparison's `model` is the one that `first` lists earlier, or the only one listed. If neither is
-    listed, the pair's first review decides: the model shown first or, if `swapped`, the model shown second.
+    listed, it is the first model of the pair's first review (if `swapped`, the second).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

@@ -61,7 +61,7 @@ class Grades:
         return stats.mean([values[key] for key in chosen], [question for question, _ in chosen], _SCALE)
 
     def categories(self, material: Material) -> dict[str, tuple[int, Estimate]]:
-        """Map each category to the number of questions and the mean score, in the order of the questions."""
+        """Map each category to the number of questions and the mean score."""
         keys: dict[str, list[Key]] = {each.category: [] for each in material.questions.values()}
         for key in self.scores.values if keys else ():
             keys[material.questions[key[0]].category].append(key)
@@ -97,7 +97,7 @@ class Grades:
 
 
 def graded(places: Iterable[tuple[str, Grade]]) -> tuple[Grades, ...]:
-    """Group the grades by model and judge, in order of appearance."""
+    """Group the grades by model and judge."""
     groups: defaultdict[tuple[str, str], list[tuple[str, Grade]]] = defaultdict(list)
     for where, each in places:
         groups[each.model, each.judge_name].append((where, each))

@@ -148,7 +148,7 @@ class Placed:
 
 
 def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
-    """Read reviews, and find the models of each review, such as from a file's name: `NEW_vs_OLD`.
+    """Read reviews, and find the models of each, for example by a file's name: `NEW_vs_OLD`.
 
     Raises:
         RecordError: A file cannot be read, or a review is repeated, has unclear models, or has no question or

@@ -89,7 +89,7 @@ class Battles:
 def ranked(comparisons: Sequence[Comparison]) -> Ranking | None:
     """Return the models' ranking; None for fewer than three models, or if battles do not connect all models.
 
-    Intervals are at 95 % over questions: all reviews of a question are resampled together.
+    Intervals are at 95 % over questions.
     """
     battles = Battles.of(comparisons)
     linked = np.linalg.matrix_rank(battles.met.T @ battles.met) == len(battles.names) - 1

@@ -47,7 +47,7 @@ def describe(
 
 
 def page(report: AnyReport, made: str, links: Links | None = None) -> str:
-    """Return a report as HTML. `made` says how the page was made. `links` lead to the page of all chains."""
+    """Return a report as HTML. `made` says how the page was made."""
     parts = [*report.sections()]
     if records := _records(report, links or Links()):
         parts.append(records)

@@ -144,7 +144,7 @@ def evaluate_file(
 async def aevaluate_file(
     task: str, source: str | Path, output: str | Path, **options: Unpack[EvalFileKeywords]
 ) -> FileResult:
-    """Do the same as `evaluate_file`, in the running event loop. Arguments and errors are the same."""
+    """Do the same as `evaluate_file`, in the running event loop."""
     return await _run_of(task, source, output, options).arun()
 
 

@@ -229,8 +229,8 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right or, without a task, passed all checks; None if unknown.
 
-    Without a best answer, return False if there is a task or an echo, otherwise None. But return None if
-    there is no task and all answers are blank.
+    Without a best answer, return False if there is a task or an echo, otherwise None. Without a task,
+    also return None if all answers are blank.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))
@@ -263,7 +263,7 @@ def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
 
     Args:
         counts: The numbers of right answers and of all answers to each item.
-        k: The number of answers sampled.
+        k: The number of answers of which one should be right.
     """
     chances = [1 - math.comb(n - c, k) / math.comb(n, k) for c, n in counts.values() if n >= k]
     return mean(chances, bounds=SHARE) if chances else NOTHING

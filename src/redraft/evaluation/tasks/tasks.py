@@ -202,9 +202,8 @@ def empty_answers(file: Path, done: Container[str]) -> Iterator[Chain]:
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     """Return a chain with the check results of each answer in `meta["eval"]`.
 
-    The field contains the task, the record's groups, and the check results of each step and of each draft
-    that was not chosen. If the task has a loose score, the field also tells for each step which checks pass
-    loosely.
+    The field contains the task, the record's groups, and the check results of each step and draft. If the
+    task has a loose score, the field also tells which checks each step passes loosely.
     """
     task = task_named(name)
     # A given answer may be a copy of the prompt, which contains the words that checks look for.

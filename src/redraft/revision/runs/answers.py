@@ -163,7 +163,7 @@ class FileResult(RunResult):
 
 @dataclass
 class AnswerRun:
-    """A run that makes a chain for each record. Subclasses process each chain further."""
+    """A run that makes a chain for each record."""
 
     settings: Settings
     source: Path
@@ -189,12 +189,13 @@ class AnswerRun:
         return licensed_records(self.source, self.limit, wanted=self.plan.holds if self.plan.share else None)
 
     def prepare(self) -> None:
-        """Parse the checks. Options are validated with the checks of the first record."""
+        """Parse the checks."""
         flags = self.settings.values
         self._checks = tuple(flags.check) if flags.judge else parse_checks(flags.check)
         first = next(self.records(), None) if self.must_pass else None
         own = self.options_of(first)["checks"] if first is not None else ()
         if own and not fault_of(own, flags.max_tokens):  # a fault concerns that record alone
+            # The options are validated with these checks.
             self.settings = replace(self.settings, stand_ins={"checks": own})
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:

@@ -100,9 +100,9 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Yield the given ids, then the table's other ids, each with its line. Remove the given ids.
+        """Remove and yield the given ids, then yield the table's other ids, each with its line.
 
-        The line is None if no part has the id. The other ids are yielded part by part.
+        The line is None if no part has the id.
         """
         for name in ids:
             place = self.places.pop(digest_of(name), None)

@@ -114,7 +114,7 @@ class RunPlan:
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
         """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal next to the file.
 
-        A share has a separate file. A file with a URL, such as s3://…, is copied to this machine.
+        A share has a separate file. A URL, such as s3://…, has a copy on this machine.
         """
         options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
@@ -144,7 +144,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Return whether this run is responsible for a record. A share is responsible for some records."""
+        """Return whether this run makes a record. A share makes only some records."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:
@@ -199,13 +199,13 @@ class RunPlan:
     async def load(
         self, settings: Settings, session: Session, opened: Opened, role: Role, reference: str
     ) -> Engine:
-        """Open a model. If a server is down, wait, and show the wait in the progress."""
+        """Open a model. If a server is down, wait."""
         patience = self.patience(settings, session)
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": opened.batches}
         return await settings.load(opened.stack, role, reference, **how)
 
     def patience(self, settings: Settings, session: Session) -> Patience:
-        """Return how long to wait for a server. The progress shows why the run waits."""
+        """Return how long to wait for a server."""
         return settings.waiting(usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait)
 
     @asynccontextmanager
@@ -214,7 +214,7 @@ class RunPlan:
 
         Args:
             session: The session whose cost, tokens and seconds count.
-            finishing: Whether limits on cost and tokens do not end the wait, so that begun work is finished.
+            finishing: Whether only the time limit counts, so that begun work is finished.
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.
@@ -256,7 +256,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Opened:
-    """The open journal and batches of a session. `stack` also closes everything that is opened later."""
+    """The open journal and batches of a session. `stack` closes them, and models opened later."""
 
     stack: AsyncExitStack
     journal: Journal | None

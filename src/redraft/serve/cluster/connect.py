@@ -46,7 +46,7 @@ class Bounds(NamedTuple):
 
     @classmethod
     def read(cls, text: str, name: str, *, lowest: int = 1) -> Bounds:
-        """Read the value of a flag. Raise `UsageError` if the range begins below `lowest` or ends below 1."""
+        """Read the value of a flag. Raise `UsageError` if it is not a range, or begins below `lowest`."""
         found = _RANGE.fullmatch(text)
         least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if not (lowest <= least <= most and most):

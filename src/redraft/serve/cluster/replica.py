@@ -143,7 +143,7 @@ async def bundled(deltas: Replies, seconds: float) -> AsyncGenerator[tuple[Delta
 
 
 class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read Ray
-    """Prefers the same replica for all requests of a chain. Runs in the process that sends requests."""
+    """Prefers the same replica for all requests of a chain."""
 
     def initialize_state(self) -> None:
         """Start without any chains."""
@@ -178,7 +178,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc]  # mypy does not read R
                 self._homes.popitem(last=False)
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
-        """Subtract one from the number of streams on a replica."""
+        """Stop counting a stream on a replica."""
         self._inside[replica_id].discard(internal_request_id)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:

@@ -35,7 +35,7 @@ _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | 
 
 
 def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
-    """Return the deployment of a model, bound to the model reference and the arguments of `load_engine`."""
+    """Return a model's bound deployment. `how` contains arguments of `load_engine`."""
     streams: int = how["parallel"]
     scale: dict[str, Any] = {"num_replicas": replicas.most}
     if replicas.least < replicas.most:
@@ -70,7 +70,7 @@ def _files(reference: str) -> list[Path]:
 
 
 class Name:
-    """An actor that reserves a server's name while the server runs. Actor names are unique in a cluster."""
+    """An actor that reserves a server's name while the server runs."""
 
 
 @dataclass

@@ -55,10 +55,7 @@ class ClusterWork:
 
     @classmethod
     def of(cls, function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> ClusterWork:
-        """Return the work for these arguments and options. Its `files` are all local paths among them.
-
-        Options that are None are left out.
-        """
+        """Return the work, with all local paths in it as `files`. Options that are None are left out."""
         told = {name: value for name, value in options.items() if value is not None}
         given = [*arguments, *told.values()]
         paths = [path for each in given for path in (each if isinstance(each, list) else [each])]
@@ -141,8 +138,8 @@ def make_shares(
 ) -> SharesResult:
     """Make all shares of a job on Ray, and merge the outputs into `out`.
 
-    `pool` limits how many processes make shares at once. `pool.least` processes are always requested, so Ray
-    may start machines for them. More processes start if there is room. Without `pool`, as many start as fit.
+    `pool` limits how many processes make shares at once. Ray may start machines for `pool.least` processes.
+    Without `pool`, as many start as fit.
 
     Raises:
         MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.

@@ -70,10 +70,7 @@ MOST = 10_000  # most logins at a time; the oldest ends first
 
 @dataclass
 class Logins:
-    """The keys of logged-in visitors, by the digests of their cookies.
-
-    Scripts cannot read a cookie (HttpOnly). Requests from other sites contain no cookie (SameSite=Strict).
-    """
+    """The keys of logged-in visitors, by the digests of their cookies."""
 
     keys: Keys
     cookie: str = COOKIE  # the cookie's name: servers on other ports of a machine share cookies
@@ -286,10 +283,7 @@ _LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and ro
 
 
 def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
-    """Serve the page of `redraft vote` to this machine until a signal. `say` gets the address.
-
-    The address contains the key, so only people who know the address see the pairs.
-    """
+    """Serve the page of `redraft vote` to this machine until a signal. `say` gets the address with key."""
     key, gate = secrets.token_urlsafe(24), Gate(1, _AT_ONCE)
     keys = Keys.once(key)
 

@@ -40,9 +40,8 @@ def log_probs_and_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return log π of the given tokens and the policy's entropy, both [sequences, tokens].
 
-    log π is differentiable once. The entropy is for monitoring, and not differentiable. `chunk` tokens are
-    computed at a time, and again in the backward pass, so that the 32-bit softmax of all tokens is never in
-    memory. TRL divides logits by temperature + 1e-7. trlX does not divide logits.
+    log π is differentiable once. The entropy is not differentiable. `chunk` tokens are computed at a time,
+    to save memory.
 
     Args:
         logits: [sequences, tokens, vocabulary]. Logits and the predicted token have the same index.
@@ -98,20 +97,16 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
 
     μ and σ² (population variance) are computed from `values`, so pass the rollout batch of all processes. A
     single token, or equal values, give 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
-
-    TRL and verl divide by n − 1, OpenRLHF by n. trlX includes padding.
     """
     real = _wide(values)[mask]
     _, centred = _centred(real)
+    # TRL and verl divide by n − 1.
     whitened = centred * (centred.square().sum() / max(len(real), 1) + EPSILON).rsqrt()
     return torch.zeros_like(_wide(values)).masked_scatter(mask, whitened.to(real.dtype))
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """Return 1 − Var(R − V) / Var(R) over real tokens, a scalar. V = R gives 1, and a constant V gives 0.
-
-    The result is 0 if the returns do not vary. Other libraries then return NaN.
-    """
+    """Return 1 − Var(R − V) / Var(R) over real tokens, a scalar; 0 if the returns do not vary."""
     real, foreseen = (_wide(each)[mask] for each in (returns, values))
     spread = deviation(real).square()
     left = deviation(real.double() - foreseen).square()
@@ -148,7 +143,7 @@ def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
     """Return e^(−lr) − 1 + lr of each token, [sequences, tokens]; never negative.
 
     Schulman (2020), k3, and 2402.03300 equation 4: unbiased for KL(π ‖ π_ref) with samples from π, and less
-    noisy than k1. An lr below −20 counts as −20 (`MAX_LOG_RATIO`). verl also clamps the result to ±10.
+    noisy than k1. An lr below −20 counts as −20 (`MAX_LOG_RATIO`).
     """
     ratio = _log_ratio(log_probs, ref_log_probs, mask).clamp(min=-MAX_LOG_RATIO)
     return torch.expm1(-ratio) + ratio
@@ -158,7 +153,7 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
     """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
 
     Call this once per rollout batch of n sequences. 1909.08593 section 2.2, with K_β = n / horizon as in the
-    authors' code. n / horizon is at most 1, so that β never turns negative. A KL of NaN leaves β unchanged.
+    authors' code, but at most 1. A KL of NaN leaves β unchanged.
 
     Args:
         kl: The measured KL of a sequence, in nats: `kl_k1(…).sum(1).mean()` over the rollout batch.
@@ -174,13 +169,13 @@ def token_rewards(
     """Return r_t = −β·(log π − log π_ref), plus the score on the last real token, [sequences, tokens].
 
     1909.08593 equation 2, with the KL term spread over tokens as in the authors' code. The score of an empty
-    sequence is dropped. trlX adds the score up to two positions after EOS, where V is never
-    trained. TRL's PPOv2 adds the score one position after EOS, unless the response fills the width.
+    sequence is dropped.
 
     Args:
         beta: The KL coefficient, per nat: a scalar, or [sequences, tokens].
     """
     ratios = _log_ratio(log_probs, ref_log_probs, mask)
+    # TRL's PPOv2 adds the score one position after EOS, trlX up to two, where V is never trained.
     return -beta * ratios + _real(_wide(scores)[:, None], mask & ~pad(mask[:, 1:], (0, 1)))
 
 
@@ -192,8 +187,6 @@ def gae(
 
     A_t = δ_t + γλ·A_{t+1} with δ_t = r_t + γ·V_{t+1} − V_t, and R_t = A_t + V_t: 1506.02438 equation 16,
     1707.06347 equations 11 and 12. V and A are 0 after the last real token, even if the response was cut off.
-
-    TRL's PPOv2 keeps V at the position after the last real token, and adds the score at this position.
 
     Args:
         values: V of the state before each token, from the policy that sampled.
@@ -209,8 +202,8 @@ def gae(
 def rloo_advantages(scores: Tensor) -> Tensor:
     """Return each score minus the mean of the prompt's remaining scores, [prompts, samples].
 
-    The RLOO estimator of 2402.14740. The paper and TRL first subtract β times a sequence's summed log-ratio
-    from the score. TRL clips the loss; the paper does not. All tokens of a sequence have the same advantage.
+    The RLOO estimator of 2402.14740. The paper first subtracts β times a sequence's summed log-ratio from
+    the score. All tokens of a sequence have the same advantage.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     return (centred * count / (count - 1)).to(_wide(scores).dtype)  # x − (Σ − x) / (n − 1), with Σ = n·μ
@@ -219,18 +212,19 @@ def rloo_advantages(scores: Tensor) -> Tensor:
 def grpo_advantages(scores: Tensor) -> Tensor:
     """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 for equal scores.
 
-    2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
-    (2503.20783) does not divide by std: division gives too much weight to prompts that are nearly always or
-    never solved. In 32 bits, as in TRL, eight scores of 64.2 would get −0.07 each, by rounding. All tokens
-    of a sequence have the same advantage. The paper adds the KL term, `kl_k3`, to the loss, not the reward.
+    2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. All
+    tokens of a sequence have the same advantage. The paper adds the KL term, `kl_k3`, to the loss.
     """
+    # Dr. GRPO (2503.20783) does not divide by std, because prompts that are nearly always or never solved get
+    # too much weight. In 32 bits, as in TRL, eight scores of 64.2 would get −0.07 each.
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     spread = (centred.square().sum(1, keepdim=True) / (count - 1)).sqrt()
     return (centred / (spread + 1e-6)).to(_wide(scores).dtype)
 
 
 # Losses: sums over tokens. Divide by the real tokens of the whole step, over all micro-batches and processes:
-# then a step does not depend on how it is split. trlX and TRL divide by the tokens of each micro-batch.
+# then a step does not depend on how it is split. trlX and TRL divide by the tokens of each micro-batch. The
+# GRPO paper takes the mean of each sequence first, which favours short correct responses.
 
 
 def policy_loss(
@@ -239,7 +233,6 @@ def policy_loss(
     """Return Σ max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = π / π_old, and the number of clipped tokens, as scalars.
 
     1707.06347 equation 7, negated as a loss. A log-ratio beyond ±20 has no gradient (`MAX_LOG_RATIO`).
-    The GRPO paper takes the mean over each sequence's tokens first, which favours short correct responses.
     """
     advantages = _real(advantages, mask)
     ratio = _log_ratio(log_probs, old_log_probs, mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
@@ -262,10 +255,8 @@ def value_loss(
 def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max: float) -> Tensor:
     """Return min(π / μ, `clip_max`), which corrects for tokens drawn by μ instead of π; 1 at padding.
 
-    μ is the sampler, which uses the same weights but computes in another order, in other batches or in
-    another number format. Except where clipped, a weighted loss has the same expectation as a loss on tokens
-    drawn by π. Yao et al., "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025),
-    truncate at 2, like verl's `rollout_is: token` and TRL's `vllm_importance_sampling_mode="token_truncate"`.
+    μ is the sampler, which has the same weights as π but other rounding errors. Yao et al., "Your Efficient
+    RL Framework Secretly Brings You Off-Policy RL Training" (2025), truncate at 2.
 
     Args:
         log_probs: Log-probabilities under π, computed by the trainer before any step.

@@ -59,8 +59,7 @@ class Policy(nn.Module):
         """Compute log-probabilities, entropy and values of responses.
 
         Args:
-            input_ids: Prompts and responses, [sequences, length], padded on the right. No token attends to
-                padding on the right, so no attention mask is needed.
+            input_ids: Prompts and responses, [sequences, length], padded on the right.
             starts: The index of each response's first token, [sequences].
             mask: Real tokens of the responses, bool [sequences, tokens].
         """
@@ -93,10 +92,10 @@ class Policy(nn.Module):
 
     @property
     def branches(self) -> bool:
-        """Whether a prefix shared by several rows is computed once. On a GPU, once per row is faster."""
+        """Whether a prefix shared by several rows is computed once."""
         bare = bare_of(self.model)
         attends: str = bare.config._attn_implementation  # noqa: SLF001 - the only way to ask
-        return bare.device.type == "cpu" and attends == attention.NAME
+        return bare.device.type == "cpu" and attends == attention.NAME  # on a GPU, once per row is faster
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
         """Return the responses' log-probabilities under the policy before training."""
@@ -106,12 +105,7 @@ class Policy(nn.Module):
 
 @contextmanager
 def unwrapped(model: Any) -> Iterator[Any]:
-    """Yield the model with plain layers in place of peft's layers. Restore peft's layers at the end.
-
-    32-bit weights are copied, and the adapter is merged into the copies, which is fastest. 16-bit weights
-    are too coarse: after a step with a learning rate of 2e-4, merging would leave 95 % of the weights
-    unchanged. So the adapter is computed separately and added, in the weights' dtype, as under autocast.
-    """
+    """Yield the model with plain layers in place of peft's layers. Restore peft's layers at the end."""
     bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
     with swapped(bare, {name: _plain(each) for name, each in adapted}):
@@ -137,6 +131,8 @@ def _plain(layer: Any) -> nn.Module:
     base, names = layer.get_base_layer(), layer.active_adapters
     down = torch.cat([layer.lora_A[name].weight for name in names])
     up = torch.cat([layer.lora_B[name].weight * layer.scaling[name] for name in names], 1)
+    # Merging is fastest, but 16 bits are too coarse: after a step with a learning rate of 2e-4, 95 % of the
+    # weights would stay unchanged.
     if base.weight.dtype != torch.float32:
         return _Beside(base, down, up)
     plain = nn.Linear(1, 1, bias=False, device="meta")
@@ -237,9 +233,8 @@ class Response:
 class Sampler:
     """Samples responses with the transformers engine and the weights that are being trained.
 
-    Generation begins when all prompts are queued. So the engine always forms the same batches, and a rollout
-    batch that is repeated after a stop has the same responses. `ctx` is the maximum number of tokens in a
-    prompt and response together, and `least` is the minimum number in a response.
+    A rollout batch that is repeated after a stop has the same responses. `ctx` is the maximum number of
+    tokens in a prompt and response together, and `least` is the minimum number in a response.
     """
 
     ended = tokens = 0  # counts of all responses
@@ -294,7 +289,7 @@ def recorded(record: Chain, response: Response) -> Chain:
 class Samples:
     """Writes `samples.jsonl`, which contains every response of a run with its reward.
 
-    Only the first process writes. A resumed run keeps the lines of earlier rollout batches.
+    A resumed run keeps the lines of earlier rollout batches.
     """
 
     def __init__(self, folder: Path) -> None:

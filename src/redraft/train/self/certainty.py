@@ -40,7 +40,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the threshold of certainty: the lowest that `MOST_BROKEN` allows for all tasks, plus `MARGIN`.
+    """Return the lowest threshold of certainty that `MOST_BROKEN` allows for all tasks, plus `MARGIN`.
 
     Args:
         found: The revisions, which were made without a threshold.
@@ -59,7 +59,6 @@ def revised(tasks: Iterable[Task], chains: Sequence[Chain], model: str) -> list[
     """Return the revisions of each chain's first answer, with the certainty of the criticisms.
 
     Args:
-        tasks: The tasks of the chains.
         chains: Chains that the model wrote, with no threshold for criticisms.
         model: A transformers folder and the adapter that wrote the criticisms, joined by `+`.
     """

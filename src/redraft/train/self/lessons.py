@@ -24,11 +24,6 @@ _DRAWS = 100  # draws per exercise, after which a task counts as exhausted
 def held_out(task: Task, count: int, seed: int) -> list[Chain]:
     """Return `count` exercises (random prompts) to test on. No two contain the same values.
 
-    Args:
-        task: The task of the exercises.
-        count: The number of exercises.
-        seed: Determines which exercises are drawn.
-
     Raises:
         UsageError: The task has fewer than `count` different exercises.
     """

@@ -58,7 +58,7 @@ class Run:
         return [each for each in self.system.stages.values() if each.name in names]
 
     def plan(self) -> Plan:
-        """Return the plan of the stages. A stage that reads from an unfinished stage counts as unfinished."""
+        """Return the plan of the stages."""
         again, rows = set[str](), list[Row]()
         for stage in self.wanted:
             state = self.ledger.state(stage, self._made(stage))

@@ -188,7 +188,7 @@ def _rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], h
 
 
 def rope_factors(rope: Rope, head: int) -> list[float]:
-    """Return Llama 3's divisor for each of the `head` / 2 rotary frequencies: 1 (high) to `factor` (low)."""
+    """Return Llama 3's divisor for each of the `head` / 2 rotary frequencies."""
     factor, low, high, original = (rope.numbers[key] for key in _LLAMA3_KEYS)
     if not low < high:
         below = f"{low:g}, which is not below high_freq_factor {high:g}"

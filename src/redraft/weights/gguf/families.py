@@ -98,8 +98,8 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def family_in_gguf(architecture: object) -> Family:
-    """Return the architecture for a GGUF file's `general.architecture`. "llama" gives Llama, not Mistral."""
-    for family in FAMILIES:
+    """Return the architecture for a GGUF file's `general.architecture`."""
+    for family in FAMILIES:  # Llama comes before Mistral, which GGUF also calls "llama"
         if family.gguf == architecture:
             return family
     hint = "Use the folder that the GGUF file was made from: the model card on the hub names the folder."
@@ -289,7 +289,7 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
 
 @dataclass(frozen=True)
 class Numbers:
-    """Untrusted numbers by key. A value of None counts as missing, as in transformers."""
+    """Untrusted numbers by key. A value of None counts as missing."""
 
     values: Mapping[str, Any]
     where: str

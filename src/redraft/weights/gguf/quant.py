@@ -57,8 +57,7 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> K
     """Choose the GGML type of the tensor with this GGUF name and this shape (rows first).
 
     Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose row length is not a multiple of 32
-    is F16. The output matrix (the embedding, if `tied`) is at least Q8_0, because rounding errors in this
-    matrix directly affect the probabilities. llama-quantize also gives this matrix more bits.
+    is F16. The output matrix (the embedding, if `tied`) is at least Q8_0.
     """
     if len(shape) < 2:
         return Kind.F32
@@ -66,6 +65,7 @@ def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> K
         return quant
     if shape[-1] % BLOCK:
         return Kind.F16
+    # Rounding errors in the output matrix directly affect the probabilities.
     return Kind.Q8_0 if name == ("token_embd.weight" if tied else "output.weight") else quant
 
 
@@ -141,11 +141,11 @@ def header_bytes(
     """Return a file's header: metadata, then names, shapes and offsets of tensors. Shapes are rows first.
 
     Values of `metadata` are of type bool, int (u32), float (f32), str, or a list of ints (i32), floats or
-    strings. Empty strings and lists are left out, because an empty list has no element type.
+    strings. Empty strings and lists are left out.
     """
     writer = GGUFWriter(None, architecture)
     for key, value in metadata.items():
-        if value not in ("", []):
+        if value not in ("", []):  # an empty list has no element type
             kinds = (kind for plain, kind in _TYPES.items() if isinstance(value, plain))
             writer.add_key_value(key, value, next(kinds, GGUFValueType.ARRAY))
     for name, shape, kind in tensors:

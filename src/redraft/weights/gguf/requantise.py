@@ -28,7 +28,7 @@ def rewrite(source: Path, target: BinaryIO, adapters: Sequence[Path] = ()) -> No
     """Merge adapters into a model. Write matrices as Q8_0, or as F16 if 32 does not divide the row length.
 
     The caller must have checked that the adapters fit (`reader.check_adapter`). Adapters of the embedding are
-    not supported, because such adapters are stored transposed.
+    not supported.
 
     Raises:
         ModelError: A tensor has a type that cannot be read.

@@ -47,7 +47,7 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
     """Convert a GGUF file to a model's folder: weights, config.json, generation_config.json and tokenizer.
 
     Weights are safetensors files of 5 GB at most. `dtype` is F32, F16 or BF16. The default is the type of the
-    file's matrices; for quantised matrices, F16, whose 11 significant bits exceed their 4 to 8 bits.
+    file's matrices, or F16 for quantised matrices.
     """
     header = read_header(file, whole=True)
     check_model(file, header)

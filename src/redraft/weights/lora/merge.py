@@ -161,7 +161,7 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
 def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield a tensor of the merged model before rounding, in flat parts of about `size` bytes in float32.
 
-    Changed tensors are in float32, or in float64 if they become float64. Other tensors keep their dtype.
+    Changed tensors are in float32, or float64 for a float64 target. Other tensors keep their dtype.
     """
     source, origin, change = target.source, target.origin, target.change
     if change is None:
@@ -182,8 +182,8 @@ def merge_lora(
     """Merge an adapter into a base model, and write the merged model as a folder.
 
     The configuration comes from the base, and `redraft_format` from the adapter's settings. A tokenizer in
-    the adapter's folder replaces the base's tokenizer, because training may have added tokens. `dtype` is for
-    example "BF16", or None to keep the dtype of each tensor.
+    the adapter's folder replaces the base's tokenizer. `dtype` is for example "BF16", or None to keep the
+    dtype of each tensor.
     """
     model = open_checkpoint(base, allow_pickle=run.allow_pickle)
     lora = peft.read_adapter(adapter, allow_pickle=run.allow_pickle)

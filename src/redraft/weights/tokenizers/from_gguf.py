@@ -225,7 +225,7 @@ _KNOWN, _LONGEST = 1 << 16, 1000  # the most cached words, and their greatest le
 
 @dataclass(frozen=True)
 class TokenCount:
-    """Count tokens with the tokenizer of a tokenizer.json or GGUF file. Each process loads the file once.
+    """Count tokens with the tokenizer of a tokenizer.json or GGUF file.
 
     A text over 65,536 characters is counted in parts. Each cut between parts may add a token.
     """

@@ -58,9 +58,9 @@ class Teacher:
     limit: Callable[[], str] = str  # returns the limit that the run has reached, or an empty text
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
-        """Return the teacher's reply to a text. The reply is empty if the model writes nothing.
+        """Return the teacher's reply. It is empty if the model writes nothing or the request is refused.
 
-        `scope` is the id of a request. Equal texts in different scopes get separate replies and seeds.
+        `scope` is the id of a request. Each scope gets its own reply to a text.
 
         Raises:
             LimitReached: A limit of the run is reached, or an error has ended the run.
@@ -124,7 +124,7 @@ class Request:
 
 @dataclass
 class Made:
-    """The results of a request so far: kept tasks with origins, records of rejected tasks, and refusals."""
+    """The results of a request so far."""
 
     kept: list[tuple[Task, Origin]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
@@ -133,7 +133,7 @@ class Made:
     def reject(
         self, task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
     ) -> None:
-        """Add a rejected task. If `claimed`, later instructions must differ from the task's instruction."""
+        """Add a rejected task. If `claimed`, later instructions must differ from this task's."""
         about = {"id": origin.id, "request": origin.request, "number": origin.number}
         near = {} if nearest is None else {"nearest": nearest}
         more = {"claimed": True} if claimed else {}
@@ -157,14 +157,11 @@ class Flow:
 
     @property
     def dry(self) -> bool:
-        """Whether the last `DRY` requests, including failed requests, added no task."""
+        """Whether the last `DRY` requests added no task."""
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
-        """Return the tasks of a request as lines of JSON.
-
-        Return None if there are enough tasks or a limit is reached. A later run then makes the request.
-        """
+        """Return a request's tasks as lines of JSON; None if there are enough tasks or at a limit."""
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
         try:

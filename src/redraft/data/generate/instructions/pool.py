@@ -30,7 +30,7 @@ LAG = 32
 class TaskPool:
     """The seeds and the generated instructions. `wanted` is the number of instructions to generate.
 
-    An instruction is new if the ROUGE-L F with every instruction of the pool is at most `similar`.
+    An instruction is new if its ROUGE-L F with each other instruction is at most `similar`.
     """
 
     def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:
@@ -64,12 +64,12 @@ class TaskPool:
         return Fault("similar", f"ROUGE-L {near.score:.2f} with another instruction"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
-        """Record that an instruction is kept. `number` is the position in the reply to `request`."""
+        """Record a kept instruction. `number` is its position in the reply to `request`."""
         insort(self._made, (request, number, instruction))
         self.kept += 1
 
     def made_before(self, request: int, most: int, rng: Random) -> list[str]:
-        """Draw up to `most` kept instructions of requests up to number `request - LAG`."""
+        """Draw up to `most` instructions kept from requests at least `LAG` before `request`."""
         ready = bisect_left(self._made, (request - LAG + 1,))
         return [self._made[i][2] for i in rng.sample(range(ready), min(most, ready))]
 
@@ -82,7 +82,7 @@ def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
 class Turns:
     """Let numbered requests take turns in order. `next` is the lowest number of an unfinished request.
 
-    `before` contains the numbers, as strings, of requests that earlier runs finished.
+    `before` contains the requests that earlier runs finished: numbers as strings.
     """
 
     def __init__(self, before: Container[str] = ()) -> None:
@@ -122,7 +122,7 @@ class Turns:
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejected tasks of an output, stored in `OUT.rejected.jsonl`. The caller must lock the output.
 
-    If the output is not `complete`, requests that are not in `done` run again. Their rejects are removed.
+    Unless the output is `complete`, the rejects of requests that are not in `done` are removed.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.

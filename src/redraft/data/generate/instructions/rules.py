@@ -71,7 +71,7 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
 
 
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
-    """Return the first fault of an instruction, or None. `TaskPool` finds similar instructions."""
+    """Return the first fault of an instruction, or None."""
     if not (text := task.instruction):
         return Fault("empty", "the instruction is empty")
     number = count_words(text)
@@ -116,10 +116,7 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 
 
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
-    """Return the instances of one instruction, each with a fault or None.
-
-    Several outputs for one input, and repeated instances, are faults too.
-    """
+    """Return the instances of one instruction, each with a fault or None."""
     outputs: dict[str, set[str]] = {}
     for task in tasks:
         outputs.setdefault(task.input, set()).add(task.output)
@@ -153,10 +150,7 @@ _Block = dict[str, str]  # the texts of a block by label, without missing labels
 
 
 def read_blocks(text: str, labels: Sequence[str]) -> list[_Block]:
-    """Return the blocks of a reply. `labels` are in lower case. The label `labels[0]` begins a block.
-
-    Text before the first block is left out.
-    """
+    """Return the blocks of a reply. `labels` are in lower case. The label `labels[0]` begins a block."""
     label = re.compile(
         rf"[\s#*>_-]*+((?:task|example)?\s*+\d++\s*+[.:)]*+\s*+)?+[*_]*+({'|'.join(labels)})[*_]*+\s*+:[*_]*+\s?(.*)",
         re.IGNORECASE,

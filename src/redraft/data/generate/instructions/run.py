@@ -66,7 +66,7 @@ class Generated:
 
     @property
     def exit_status(self) -> int:
-        """The job's exit status, or 3 if the job succeeded but the teacher ran out of new instructions."""
+        """The job's exit status, but 3 instead of 0 if the teacher ran out of new instructions."""
         return self.job.exit_status or (3 if self.dry else 0)
 
     def __str__(self) -> str:
@@ -94,8 +94,7 @@ def generate_instructions(
 ) -> Generated:
     """Generate instructions with inputs and outputs, from seeds and the tasks already in `output`.
 
-    Same as `redraft generate instructions`, with the same files, so that the command can resume the run. The
-    function works in notebooks too.
+    Same as `redraft generate instructions`, which can resume the run. The function works in notebooks too.
 
     Args:
         output: The file of tasks. The run continues an existing file.

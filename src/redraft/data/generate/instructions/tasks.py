@@ -64,10 +64,7 @@ def to_chain(
     *,
     is_last: bool = False,
 ) -> Chain:
-    """Return a kept task as a chain. `seeds` becomes `meta.origin`, which contains the licence.
-
-    `is_last` marks the last task of a request. A later run then knows that the request is finished.
-    """
+    """Return a kept task as a chain. `seeds` becomes `meta.origin`. `is_last` marks a request's last task."""
     about = asdict(origin) | {"is_last": is_last}
     if task.is_classification is not None:
         about["is_classification"] = task.is_classification
@@ -84,7 +81,7 @@ def to_chain(
 
 
 def generated_in(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's `meta.generated`, which names the request that generated the task."""
+    """Return a record's `meta.generated`. Raise `RecordError` if it is missing or damaged."""
     meta = record.get("meta")
     about = meta.get(GENERATED) if isinstance(meta, dict) else None
     wanted = {"request": int, "number": int, "is_last": bool}

@@ -96,10 +96,8 @@ def ask_kind(instruction: str, examples: Sequence[Task]) -> str:
 
 
 def ask_instances(task: Task, examples: Sequence[Task], wanted: Wanted) -> str:
-    """Return the request for instances of an instruction: inputs with outputs.
-
-    For a classification, labels come before inputs. In the other order, teachers use only one label.
-    """
+    """Return the request for instances of an instruction: inputs with outputs."""
+    # For a classification, labels come before inputs. In the other order, teachers use only one label.
     name, shown = ("output_first", _labelled) if task.is_classification else ("input_first", _solved)
     return str(_TEXTS[name]).format(
         language=wanted.language,
