@@ -187,7 +187,8 @@ OTHER = [
     ("See Www.storks.example/report.", "Www.storks.example/report. Use"),
     ('She said: "We have counted no storks."', 'the quotation "We have counted no storks."'),
     ("She said: “We have lost 12 storks.”", "the quotation “We have lost 12 storks.”"),
-    ("Write to storks-report.com.", "storks-report.com. Use"), ("Pierre Moreau", 'the name "Pierre Moreau"'), ("Warsaw has ٣٤ storks.", "the number ٣٤"),
+    ("Write to storks-report.com.", "storks-report.com. Use"),
+    ("Pierre Moreau", 'the name "Pierre Moreau"'), ("Warsaw has ٣٤ storks.", "the number ٣٤"),
 ]  # fmt: skip
 
 
