@@ -121,7 +121,7 @@ class Vocabulary:
         )
 
     def encode(self, text: str, *, within: bool = False) -> Tokens:
-        """Tokenise a text whose control tokens are marks. No beginning-of-text is added.
+        """Tokenise a text in which marks stand for the control tokens. No beginning-of-text is added.
 
         If `within`, the text continues another text, so no space is added at the start.
 

@@ -242,7 +242,7 @@ def say_wait(reason: str) -> None:
 
 
 def say_faults(chain: Chain, checks: Iterable[Any] | None, *, shown: bool = False) -> int:
-    """Print the best answer's faults, and return the exit status. Set `shown` if the user saw all steps."""
+    """Print the best answer's faults, and return the exit status. If `shown`, the user saw all steps."""
     from redraft.checks.groups import without_auto
     from redraft.revision.words import exit_status_of, faults_of
 

@@ -232,9 +232,9 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among all trials, from the hits and trials of each row.
 
-    The interval is the bootstrap's over clusters. For few clusters, and for equally large clusters of only
-    hits or no hits, the interval is Wilson's for the effective number of equally large clusters (Kish,
-    Journal of Official Statistics 8 (1992), 183).
+    The interval is the bootstrap's over clusters. If there are few clusters, or if all are equally large and
+    each has only hits or no hits, it is Wilson's for the effective number of trials (Kish, Journal of
+    Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]

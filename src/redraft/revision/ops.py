@@ -96,7 +96,7 @@ class Encode:
 
 @dataclass(frozen=True)
 class Text:
-    """Event: a piece of an answer, of feedback, or of a patch. Feedback `index` judges answer `index`.
+    """Event: a piece of an answer, of feedback, or of a patch. Feedback has the index of its answer.
 
     All drafts have index 0. A patch rewrites one `place` of the previous answer or, if None, several places.
     An empty piece begins a new try. After a patch, the whole answer follows.

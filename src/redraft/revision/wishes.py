@@ -55,7 +55,7 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     if lone and len(places) > 1:
         hint = "Combine them into one wish, or give each a place: places=[('a passage', 'a wish')]."
         if len(places) == 2 and lone in answer:
-            hint = f"Put the place and its wish in a pair: places=[{tuple(places)!r:.80}]."
+            hint = f"Put the passage and the wish for it in a pair: places=[{tuple(places)!r:.80}]."
         raise UsageError(f"{len(places)} wishes were given, but {lone!r:.60} has no place.", hint=hint)
     found = list[Edit]()
     wanted = [edit for place in _plain(answer, lone) or places for edit in _edits(answer, place)]

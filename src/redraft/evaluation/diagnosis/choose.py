@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether a usable strategy is certainly less than `margin` behind every other."""
+        """Whether for some usable strategy it is certain that no other is better by `margin`."""
         return bool(self._safe)
 
     @property

@@ -136,7 +136,7 @@ class Changes:
 
     @property
     def threshold(self) -> float:
-        """The value that ECR/EIR must exceed for a gain: Acc/(1 - Acc) of the answers before the revision."""
+        """The ratio of ECR to EIR above which revising gains: right to wrong answers before the revision."""
         return self.right / self.wrong if self.wrong else math.inf
 
     @cached_property

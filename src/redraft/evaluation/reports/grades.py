@@ -39,7 +39,7 @@ class Grades:
 
     @cached_property
     def scores(self) -> Scores:
-        """The readable scores."""
+        """The scores that could be read from the replies."""
         found = (each for _, each in self.found if each.is_readable)
         values = {each.key: each.score for each in found if each.score is not None}
         return Scores(self.model, self.judge, values, bounds=_SCALE)
