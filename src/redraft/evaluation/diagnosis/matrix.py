@@ -70,7 +70,7 @@ class TaskFile:
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Copy the task's file into a folder. Raise `OutputError` if records that were answered have changed."""
+        """Copy the task's file into a folder. Raise `OutputError` if answered records have changed."""
         if self.source is None:
             file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
