@@ -141,8 +141,8 @@ class Step(_Record):
 
     Attributes:
         finish: Why the answer ended. If a model's feedback was cut, why the feedback ended.
-        echo: The text is no answer: it only repeats the prompt, acknowledges the feedback, or replaces a
-            required tool call. An echo never passes, and ranks last.
+        echo: The text is no answer: it only repeats the prompt or feedback, only says "Okay.", or replaces a
+            due tool call, for example. An echo never passes, and ranks last.
         reasoning: The model's thoughts before the answer. Thoughts in tags, such as `<think>`, are moved from
             `answer` to `reasoning`.
         tool_calls: Tool calls, as in an assistant message.
@@ -466,8 +466,8 @@ def best_step(steps: Sequence[Step], *, prefer_last: bool = False) -> int | None
 
     Checked answers are compared by these criteria, in turn: all checks passed, no loop at the end, `finish`
     is not `lost`, complete, higher score, lower index. With `prefer_last`, the last answer beats equal ones.
-    Without checks, the last complete answer is best. Echoes rank last. Answers before a person's last request
-    rank just above echoes.
+    Without checks, the last complete answer is best (before a fresh draft: complete and with a verdict).
+    Echoes rank last. Answers before a person's last request rank just above echoes.
     """
     if not has_answer(steps):
         return None

@@ -42,7 +42,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
     """Return whether an answer only repeats a message or agrees. The first 20,000 characters are read.
 
     Args:
-        prompt: If it has a system message, the answer may equal the user's text, which may be correct.
+        prompt: If it has a system message ("Correct the text"), the answer may equal the user's text.
         heard: Earlier criticisms and requests to revise. A copy may differ in numbers and quotations.
         demand: The demands of checks, which were added to the prompt. A copy of one demand is an echo.
     """

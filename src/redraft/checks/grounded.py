@@ -353,7 +353,7 @@ class Source:
         )
 
     def has(self, text: str) -> bool:
-        """Return whether the words of a text occur in the prompt, in order, ignoring punctuation."""
+        """Return whether the prompt has the words of a text one after the other, ignoring punctuation."""
         return f" {_bare(text)} ".replace("  ", " ") in f" {self.text} "
 
     def has_word(self, word: str) -> bool:

@@ -125,7 +125,7 @@ class Language:
         return f"Write the answer in {language_name(self.code)}."
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Fail if the text is clearly in another language. The score is the right language's probability."""
+        """Fail if the answer is clearly in another language. Failing scores the right one's probability."""
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer
         outcome = self._judged(text)

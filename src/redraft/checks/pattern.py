@@ -53,7 +53,7 @@ class BadPattern(ValueError):
 
 
 def readable(text: str) -> str:
-    """Replace digits that Python's `int` cannot read with U+FFFD."""
+    """Replace digits that Python's `int` cannot read by the character U+FFFD."""
     return regex.sub(r"(?![0-9])\p{Nd}", lambda digit: digit[0] if digit[0].isdecimal() else "\ufffd", text)
 
 

@@ -143,7 +143,7 @@ def _tried() -> str:
 
 
 def jail(filter_: int, cpu: int) -> list[str]:
-    """Return the command that runs `inside.py`. `filter_` is a file descriptor, and `cpu` is in seconds."""
+    """Return the command that runs `inside.py`, given `filtering`'s descriptor and a limit in CPU seconds."""
     here: list[str] = []
     of_python = sys.base_prefix, str(Path(_python()).parent)
     for folder in ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", *of_python):

@@ -65,7 +65,7 @@ def validator_of(schema: Schema, name: str) -> Validator:
         if not impossible(schema):
             return found
         problem = "no JSON fits it: a required part allows no value, is too long, or contains itself"
-        hint = "Look for `not`, `false`, a type within itself, minimum > maximum, a length over 500,000."
+        hint = "Look for `not`, `false`, a type within itself, minimum > maximum, minLength > 500,000."
     except SchemaError as error:
         fault = error.context[0] if error.context else error
         problem = f"it is not a JSON Schema: {fault.json_path}: {fault.message}"

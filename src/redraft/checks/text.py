@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that makes a model avoid the phrase. None with `part`, unless the phrase is a mark."""
+        """A `Form` that steers a model to avoid the phrase. With `part`, only marks such as `;` steer."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))

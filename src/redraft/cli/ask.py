@@ -223,7 +223,7 @@ def one_text(words: Sequence[str], verb: str) -> str:
 
 
 def read_piped(*, beside: bool) -> str:
-    """Return the text from the pipe, or "" at a terminal.
+    """Return the text from the pipe, or "" at a terminal. Bytes that are not UTF-8 become surrogates.
 
     If there is also a prompt (`beside`), a message says that redraft waits.
     """

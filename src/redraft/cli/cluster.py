@@ -34,7 +34,7 @@ class RayFlags:
     ] = None
 
     def make(self, function: str, inputs: Sequence[Any], out: Path, options: Mapping[str, Any]) -> None:
-        """With `--ray`, run all shares on the cluster, and merge the outputs. Exit if any item is left.
+        """With `--ray`, run all shares on the cluster, and merge the outputs. Exit if an item is not done.
 
         `function` is the `module:name` of the coroutine function that is called with `inputs`, `out` and
         `options` for each share. Every path in `inputs` and `options` is a file to read.

@@ -37,7 +37,7 @@ def fill_in(flags: Mapping[str, Any], group: str = USUAL) -> Settings:
 def takes(group: str = USUAL, repeated: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of an `OptionModel`, and `--recipe`, in `flags`.
 
-    `group` is the `module:name` of the `OptionModel`. `repeated` names the flag whose value is a list.
+    `group` is the `module:name` of the `OptionModel`. The flag `repeated` can be given often, as a list.
     """
 
     def parameters() -> list[inspect.Parameter]:

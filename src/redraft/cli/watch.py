@@ -70,7 +70,7 @@ class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
     `earlier` contains the steps shown before. If `steps` is True, all texts are shown; if False, a line for
-    each text. The best answer follows. If `steps` is None, nothing stays.
+    each text. The best answer follows, unless it was the only text shown. If `steps` is None, nothing stays.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match is `ngram` shared words in a row or, for a shorter question, all words.
+    A match is `ngram` shared words in a row or, for a shorter question, all its words in a row.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()

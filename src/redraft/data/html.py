@@ -104,7 +104,7 @@ class Frames:
             self.push("li", self.top.number if number is None else number)
 
     def row(self) -> None:
-        """Open a row of the innermost open table."""
+        """Open a row of the innermost table, unless that table was too deep to be opened."""
         if self._in_table():
             self.close(("tr",), "table")
             self.push("tr")

@@ -219,7 +219,7 @@ def _folder_with_adapters(ref: str) -> ModelReference | None:
             for name in names:  # a folder's content is checked when it is loaded
                 if name.endswith(".gguf"):
                     message = f"{name} is an adapter for llama.cpp, but {base} is a transformers folder."
-                    hint = f"Name the adapter's folder, or convert the base: redraft weights gguf {base}"
+                    hint = f"Name the adapter's folder, or: redraft weights gguf {base} -o FILE.gguf"
                     raise UsageError(message, hint=hint)
                 if not name or not _path(name).is_dir():
                     hint = f"--model {base}+path/adapter-folder"
@@ -508,7 +508,7 @@ SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(n
 def identity_of(reference: str) -> Any:
     """Return JSON values that identify a reference's model: server, files, adapters.
 
-    Files are identified by path, size and modification time. A missing file is fetched (`local_file`).
+    Files are identified by path, size and modification time. A missing `hub` or `default` model is fetched.
     """
     if len(parts := references_of(reference)) > 1:
         # It does not matter which of several servers has the model.

@@ -41,7 +41,7 @@ def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
     for number, message in enumerate(messages, start=1):
         if more := beyond_text(message, tools=info.tools):
             refused = f"the engine {info.engine} accepts only text, but message {number} has {more}."
-            hint = "Remove it from the message, or ask a server that accepts it: --model http://host/v1#model"
+            hint = "Leave it out, or ask a server that accepts it: --model http://host/v1#model"
             raise RecordError(refused, hint=hint)
         kept = {name: message[name] for name in ("name", *_OF_TOOLS) if message.get(name)}  # type: ignore[literal-required]
         role = "system" if is_system(message) else message["role"]

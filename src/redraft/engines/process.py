@@ -166,8 +166,8 @@ P = TypeVar("P", bound=ModelProcess)
 class KeptProcess(Generic[P]):
     """A model process that is restarted after a crash.
 
-    Restarts come after growing pauses. After `TRIES` crashes in a row, the error is raised. Later calls fail
-    during a pause. Otherwise, each tries one restart.
+    The first restart comes at once, later ones come after growing pauses. After `TRIES` crashes in a row, the
+    error is raised, and calls fail during a pause. After the pause, each call tries one restart.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:

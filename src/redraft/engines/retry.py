@@ -204,8 +204,8 @@ class RateLimit:
 
     - `rpm` and `tpm` are spread evenly over the minute. A call reserves the mean number of tokens of earlier
       calls, until the actual number is known.
-    - From the first 429 on, the number of active requests is limited. Each 429 lowers the limit, and each
-      successful reply raises it.
+    - From the first 429 on, the number of active requests is limited. A 429 for a request sent since the last
+      cut lowers the limit, and each successful reply raises it.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:

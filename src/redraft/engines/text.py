@@ -64,7 +64,7 @@ class Spelling:
         return FinalText()
 
     def end(self, *unspoken: int) -> FinalText:
-        """Return the text that was held back. Its tokens include `unspoken`, which have no text."""
+        """Return the text held back. Unless it ends at a stop string, its tokens include `unspoken`."""
         if self._unspelt:
             start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
             cut = self._release(after.removeprefix(start).rstrip(_BROKEN), len(self._unspelt))

@@ -163,7 +163,7 @@ class MeteredEngine(WrappedEngine):
 class JournaledEngine(WrappedEngine):
     """Replay the replies that a journal contains, so that equal requests are not paid for twice.
 
-    A second equal request to this engine gets a new reply, with a separate key. Replies that the caller
+    A second equal request to this engine has a separate key, so its reply may differ. Replies that the caller
     closes early are not stored. Closing this engine leaves the journal open.
 
     `identity` contains JSON values that identify the model. `scope` is the item's id in a job, or empty for

@@ -21,7 +21,7 @@ def item_of(chain: Chain) -> str:
     """Return the id of a chain's item. All runs and turns of a question are one item.
 
     For a further sample (`redraft eval --samples`), this is the record's id. Otherwise, this is the chain's
-    id, with the source record's `question_id`, if any, after the last `/`.
+    id, in which the source record's `question_id`, if any, replaces all after the last `/`.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)

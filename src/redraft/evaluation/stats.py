@@ -59,8 +59,8 @@ Figure = Callable[[Numbers], Numbers]
 class Estimate:
     """A figure and a 95 % interval.
 
-    If nothing was counted, all three are NaN. Without bounds, the ends are also NaN for a single question
-    and for questions that all agree.
+    If nothing was counted, all three are NaN. If the figure has no bounds, the ends are also NaN for a single
+    question and for questions that all agree.
     """
 
     value: float
@@ -233,7 +233,7 @@ def proportions(
     """Estimate the share of hits among all trials, from the hits and trials of each row.
 
     The interval is the bootstrap's over clusters. If there are few clusters, or if all are equally large and
-    each has only hits or no hits, it is Wilson's for the effective number of trials (Kish, Journal of
+    each has only hits or no hits, it is Wilson's for the effective number of clusters (Kish, Journal of
     Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)

@@ -34,7 +34,7 @@ _TEMPLATES = "additional_chat_templates"  # the folder where transformers looks 
 def inside(path: Path) -> Path:
     """Return the real path of a file in a model's folder. Raise `ModelError` for a link out of the folder.
 
-    Links within the cache of huggingface_hub are allowed.
+    Links to the same model's `blobs` in the cache of huggingface_hub are allowed.
     """
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     # That cache has links from `snapshots/REVISION` to `blobs`.

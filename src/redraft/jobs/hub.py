@@ -82,7 +82,7 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
 
 
-FETCHING = Event()  # set while a file is being fetched: a line would be drawn into the progress bar
+FETCHING = Event()  # set while a file is being fetched, so that no line is drawn into its progress bar
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def record_id(record: dict[str, Any]) -> str:
 def check_ending(path: Path) -> None:
     """Raise `OutputError` if an output has the ending of a compressed file or a table."""
     if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        message = f"{path} ends in {path.suffix}, but the output is JSON Lines, not a table."
+        message = f"{path} is named like a table, but the output is JSON Lines."
         raise OutputError(message, hint=f"Write -o {path.with_suffix('.jsonl')}")
     if path.suffix.lower() in _COMPRESSED:
         message = f"{path} is named like a compressed file, but a job writes plain lines of JSON."

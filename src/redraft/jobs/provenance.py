@@ -275,6 +275,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
         if pair[0] != pair[1]:
             was, now_is = map(_in_words, pair)
             said = f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
+            name = name.replace("tokens_sha256", f"{_CONTENT}the training tokens")
             yield f"{name} changed" if name.startswith(_CONTENT) else said  # hashes say nothing
 
 

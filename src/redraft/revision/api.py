@@ -425,8 +425,8 @@ def settled(
         once: Whether revising is ruled out. By default, the options decide.
 
     Returns:
-        The options, and the prompt reworded as in the adapters' training (`engines.learnt`). If the prompt
-        cannot be reworded, the base model answers. It revises if revisions, checks or a critic are requested.
+        The options, and the prompt reworded as in the adapters' training (`engines.learnt`). If there is no
+        rewording, the base model answers. It revises only for requested revisions, checks or critics.
     """
     drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)

@@ -24,7 +24,7 @@ _A = re.compile(
 def with_article(before: str, new: str, text: str) -> tuple[str, str]:
     """Return `before` and the `new` passage that follows, with "a" or "an" as needed.
 
-    A changed article moves from `before` to `new`. Unless the whole `text` is English, nothing changes.
+    A changed article moves from `before` to `new`. Without common English words in `text`, nothing changes.
     """
     article = _ARTICLE.search(before)
     if not article or not new[:1].isalnum() or not _ENGLISH.search(text):

@@ -209,7 +209,7 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
 
 
 def joined(fits: CheckResult, own: CheckResult) -> CheckResult:
-    """Join a call's results by schema and by checks. In one argument, only the schema's fault counts."""
+    """Join a call's results by schema and by checks. If they share an argument, only the schema's counts."""
     if fits.passed or not (fits.places and own.places) or {*fits.places} & {*own.places}:
         return own if fits.passed else fits
     both = {"message": f"{fits.message} {own.message}", "places": fits.places + own.places}

@@ -222,8 +222,8 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
-    The wordings in `Plan.exercises` are tried in turn, until the feedback calculates correctly. If none
-    succeeds, or the model was not trained on such prompts, the base model answers, unless there are checks.
+    The wordings in `Plan.exercises` are tried in turn, until feedback calculates and reaches the answer. If
+    none succeeds, or the model was not trained on such prompts, the base answers, unless there are checks.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)

@@ -98,7 +98,7 @@ class Encode:
 class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback has the index of its answer.
 
-    All drafts have index 0. A patch rewrites one `place` of the previous answer or, if None, several places.
+    All drafts have index 0. A patch rewrites one `place` of the previous answer or, without `place`, several.
     An empty piece begins a new try. After a patch, the whole answer follows.
     """
 

@@ -102,8 +102,8 @@ def _touch(one: Place, other: Place) -> bool:
 def edits_of(state: State) -> list[Edit]:
     """Return the parts of the last answer to rewrite, in order, or [] if the answer should not be patched.
 
-    Every failed check must name places, which cover less than half of the text unless the option `places` is
-    set. A patch that did not raise the score is the last.
+    Every failed check must name places. Unless the option `places` is set, all together must cover less than
+    half of the text. A patch that did not raise the score is the last.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]

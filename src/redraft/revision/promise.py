@@ -106,7 +106,7 @@ class Watch:
 
     Also warns once about an answer without checks, or with checks that the promise does not cover.
 
-    If the promise is kept, the probability of a warning is 5 % at most (papers: `evaluation.evidence`).
+    If the promise is kept, the risk of the first warning is 5 % at most (papers: `evaluation.evidence`).
     """
 
     def __init__(self, promise: Promise, recipe: str) -> None:

@@ -177,7 +177,7 @@ class AnswerMessage:
 
     @property
     def usage(self) -> Usage:
-        """The usage of all attempts so far. Until usage is reported, each piece counts as one token."""
+        """Usage of all attempts so far. Each piece after the last reported usage counts as one token."""
         return self._counted + Usage(completion_tokens=self._pieces)
 
     @property

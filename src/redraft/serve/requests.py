@@ -356,7 +356,7 @@ def _wanted(choice: Any) -> list[Any]:
             return [_wanted(tool)[0] if isinstance(tool, Mapping) else tool for tool in named]
         case {"type": "allowed_tools"}:
             form = '{"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{…}]}}'
-            message = f"tool_choice.allowed_tools needs tools and a mode (auto or required). Send {form}"
+            message = f"allowed_tools in tool_choice needs tools and a mode (auto or required). Send {form}"
             raise invalid(message, "tool_choice")
         case {"function": {"name": name}}:
             return [name]

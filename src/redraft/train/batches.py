@@ -145,7 +145,7 @@ class SharedMeans:
 
     def add(self, name: str, value: Tensor | float) -> None:
         """Add a value to the sum called `name`."""
-        value = torch.as_tensor(value)  # a float would wait for the GPU
+        value = torch.as_tensor(value)  # float(value) would wait for the GPU
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
     def take(self) -> dict[str, float]:

@@ -320,7 +320,7 @@ def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
         fits = all(size == own_size or size < own_size == config.r for size, own_size in sizes)
         if not fits or found.ndim != values.ndim:
             said = f"--lora_from: {name!r:.120} of {adapter} is {by(found.shape)}, not {by(values.shape)}."
-            raise UsageError(said, hint="Keep the base model. Set --lora_r to the adapter's rank or more.")
+            raise UsageError(said, hint="Train the adapter's base model. Set --lora_r to its rank or more.")
         begun[name], place = values.clone(), tuple(map(slice, found.shape))
         if ".lora_B" in name:
             found = found * (alpha / found.shape[1] ** root if alpha else 1.0) * config.r / config.lora_alpha

@@ -293,7 +293,7 @@ class Ready:
             "method": self.method,
             "rows_a_step": self.rows_a_step,
             "max_steps": self.loop.steps,
-            "the content of the training tokens": self.tokens_sha256,
+            "tokens_sha256": self.tokens_sha256,
             **contents_of({**ours, "model_name_or_path": self.base}),
         }
 

@@ -100,8 +100,8 @@ def apply(
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    A wrong base is rejected before anything is written. If a delta of another tool adds rows, `vocab` must
-    say whether a missing row of the base counts as `zero` or as the `mean` of all rows.
+    A base with another fingerprint is rejected. For deltas of other tools, only shapes and configuration must
+    fit, and if they add rows, `vocab` must say whether missing rows of the base are `zero` or the `mean` row.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)

@@ -298,7 +298,7 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ({"num_attention_heads": True}, "num_attention_heads True"),
         ({"num_key_value_heads": 3}, "3 key-value heads. The head size must be even"),
         ({"num_key_value_heads": 1}, "k_proj.weight is 32 × 64, but the configuration says 16 × 64"),
-        ({"head_dim": 15}, "4 heads of 15 elements"),
+        ({"head_dim": 15}, "head count 4, head size 15"),
         ({"vocab_size": 300}, "model.embed_tokens.weight is 260 × 64"),
         ({"rms_norm_eps": 10**400}, "rms_norm_eps of config.json is 1000"),
         ({"rms_norm_eps": -1e-5}, "not a positive number"),

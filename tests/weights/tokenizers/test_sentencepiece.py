@@ -70,7 +70,7 @@ def test_the_smallest_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (BPE + b"\x0a\xff\xff\xff\xff\x0f", "a field at byte 10 needs 4294967295 bytes, but has 0"),
+        (BPE + b"\x0a\xff\xff\xff\xff\x0f", "a field at byte 10 is cut off: 0 of 4294967295 bytes are there"),
         (BPE + b"\x0a" + b"\xff" * 12, "has more than ten bytes"),
         (BPE + b"\x0a", "not a sound SentencePiece model"),
         (BPE + b"\x0b\x00", "unknown type 3"),

@@ -214,7 +214,7 @@ def preferred(prompt: Prompt, rejected: str, chosen: str) -> Chain:
 def chosen_rejected(fields: Fields) -> Chain:
     """Read `chosen` and `rejected`: two HH-RLHF dialogues, two message lists, or two answers to `prompt`.
 
-    Instead of `prompt`, a record may have `instruction` and `input`.
+    Instead of `prompt`, a record may have `instruction` and, optionally, `input`.
     """
     if isinstance(fields.rest["chosen"], list):
         return _message_lists(fields)

@@ -170,7 +170,7 @@ def _stem(path: Path) -> str:
 def licensed_records(
     file: Path, limit: int | None = None, *, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Chain]:
-    """Read records as `read_records` does. Records without a licence get those in `FILE.run.json`."""
+    """Read records as `read_records` does. Records without a licence get the licences in `FILE.run.json`."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file, limit, wanted=wanted):
         origin = chain.meta.get("origin")

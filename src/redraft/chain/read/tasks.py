@@ -128,7 +128,7 @@ def repair(fields: Fields) -> Chain:
         fields.rest.pop("err_line", None)
     else:
         error = fields.inner("err_line")
-        # `lineno` starts at 0: the message then names the broken line in 767 of 1,000 records.
+        # Assumes that `lineno` starts at 0. The message then names the broken line in 767 of 1,000 records.
         listing += f"\n\nLine {error.number('lineno') + 1}: error: {error.text('msg')}"
     return task(_REPAIR, "\n".join(gold), listing)
 

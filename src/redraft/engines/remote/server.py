@@ -203,7 +203,7 @@ class Server:
     async def records(self, response: httpx.Response) -> AsyncGenerator[Any, None]:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
-        A broken connection ends the records without an error.
+        A broken connection ends a streamed reply without an error, but also without a finish reason.
         """
         if "json" in response.headers.get("content-type", ""):
             record = self._read_json(await self._read(response))
@@ -307,7 +307,7 @@ class Server:
     ) -> httpx.Response | Refusal:
         self._loop = self._loop or asyncio.get_running_loop()
         if self._loop is not asyncio.get_running_loop():  # connections belong to one loop
-            hint = "Open and use the engine inside the same asyncio.run(…)."
+            hint = "Open and use the engine in one event loop, inside the same asyncio.run(…)."
             raise EngineError(f"the engine of {self.url} was used in another event loop before.", hint=hint)
         began = self._loop.time()
         for attempt in count(1):

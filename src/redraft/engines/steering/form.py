@@ -157,7 +157,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """A form with the forbidden characters only: with `case` in both cases, with `quoted` also `"`."""
+        """A form that only forbids characters: in both cases if `case` is set, and `"` if `quoted` is set."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 

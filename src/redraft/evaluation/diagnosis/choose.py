@@ -171,7 +171,7 @@ class Race:
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy, other: Strategy = ONE, error: float | None = None) -> Estimate:
-        """Return the mean gain of `way` over `other`. Each bound is wrong with probability `error`."""
+        """Return `way`'s mean gain over `other`. Each bound is wrong with probability `error` at most."""
         gains, error = self.gains(way, other), error or self._error
         ends = least_gain(gains, error), -least_gain([-gain for gain in gains], error)
         return Estimate(fmean(gains or [math.nan]), *ends)
@@ -386,7 +386,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
 
     Raises:
         UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`.
-        UsageError: There are several models, or a task needs right answers, which are unknown in later use.
+        UsageError: There are several models, or the scoring checks need right answers, unknown in later use.
     """
     settings, choice, status = matrix.settings, None, 0
     if len(matrix.models) > 1:

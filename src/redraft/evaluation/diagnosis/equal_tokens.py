@@ -209,7 +209,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by cost, after a single answer that is cheaper and comparable."""
+        """Return a kind's points by cost. If a comparable single answer is cheaper, it comes first."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
@@ -284,7 +284,7 @@ def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Cu
 
     Unless `parts`, unfinished runs are left out, because the tried items may be the easy ones. The seed with
     the most strategies then determines which are compared. Seeds that lack one of them are left out, and so
-    are items that failed in some run.
+    are items that some run lacks.
     """
     made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):

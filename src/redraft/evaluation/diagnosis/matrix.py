@@ -70,7 +70,7 @@ class TaskFile:
         return cls(stem_of(Path(text)), UNSCORED if judged else "checks", Path(text))
 
     def put(self, folder: Path, limit: int | None) -> Path:
-        """Copy the task's file into a folder. Raise `OutputError` if answered records have changed."""
+        """Copy the task's file into a folder. Raise `OutputError` if lines of an answered file changed."""
         if self.source is None:
             file, drawn = folder / f"{self.name}.jsonl", _drawn()[self.name][1](limit or DRAWN, EXERCISES)
             if not file.exists() or len(list(read_jsonl(file))) < len(drawn):  # a longer draw only adds
@@ -81,7 +81,7 @@ class TaskFile:
         answered = file.exists() and any(run.stat().st_size for run in runs)
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
-            hint = "Restore that version, or name a new folder. To keep replies, first copy them there: "
+            hint = "Restore that version, or name a new folder. To keep the replies, copy these to it first: "
             raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db")
         write_file(file, now)
         return file

@@ -60,7 +60,7 @@ class StrategyRun(ScoredRun):
         return strategies.strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the record's checks as an option. Some strategies hide or replace the checks' messages."""
+        """Return a record's guiding checks as an option. Some strategies hide or replace their messages."""
         if self.strategy.kind == "alone":
             return {"checks": ()}
         checks = self.guides or self.checks(record)

@@ -145,7 +145,7 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
     task = task_named(name)
     if task.runs_code:
         if not run_code:
-            hint = "Allow it with --run-code. docs/checks.md#code lists what the sandbox covers."
+            hint = "Add --run-code. docs/checks.md#code says what the sandbox covers."
             message = f"{name} runs programs that a model wrote, which is not allowed by default."
             raise UsageError(message, hint=hint)
         find_sandbox()

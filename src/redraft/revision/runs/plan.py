@@ -144,7 +144,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Return whether this run makes a record. A share makes only some records."""
+        """Return whether this run has to do a record. A share has to do only some records."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:

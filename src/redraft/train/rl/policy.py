@@ -289,7 +289,7 @@ def recorded(record: Chain, response: Response) -> Chain:
 class Samples:
     """Writes `samples.jsonl`, which contains every response of a run with its reward.
 
-    A resumed run keeps the lines of earlier rollout batches.
+    A resumed run keeps the lines of earlier rollout batches. Call `open` in the first process only.
     """
 
     def __init__(self, folder: Path) -> None:

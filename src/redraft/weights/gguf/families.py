@@ -173,7 +173,7 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if self.head % 2 or self.heads % self.kv_heads:
-            found = f"{self.heads} heads of {self.head} elements with {self.kv_heads} key-value heads"
+            found = f"head count {self.heads}, head size {self.head} and key-value head count {self.kv_heads}"
             rule = "The head size must be even. The number of key-value heads must divide the number of heads"
             raise ModelError(f"a model cannot have {found}. {rule}.")
 

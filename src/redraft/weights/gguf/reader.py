@@ -179,7 +179,7 @@ def adapter_header(path: Path) -> GGUFHeader:
     """Return the header of a LoRA adapter with all metadata. Raise `ModelError` for any other file."""
     header = read_header(path, whole=True)
     if not any(name.endswith(".lora_a") for name in header.tensors):
-        hint = "Give a GGUF adapter. To make one: redraft weights lora-gguf PEFT-FOLDER -o FILE.gguf"
+        hint = "Give a GGUF adapter. To make one: redraft weights lora-gguf ADAPTER -o FILE.gguf"
         raise ModelError(f"{path} is not a LoRA adapter: it changes no layer.", hint=hint)
     for fault in adapter_faults(header):
         raise ModelError(f"{path} is damaged: {fault}.", hint=AGAIN)

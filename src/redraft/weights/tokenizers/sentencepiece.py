@@ -118,7 +118,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Field]]:
         else:
             raise ValueError(f"a field has the unknown type {kind} at byte {at}")
         if size > len(data) - at:
-            raise ValueError(f"a field at byte {at} needs {size} bytes, but has {len(data) - at}")
+            raise ValueError(f"a field at byte {at} is cut off: {len(data) - at} of {size} bytes are there")
         yield key >> 3, data[at : at + size]
         at += size
 
