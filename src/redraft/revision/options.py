@@ -25,6 +25,7 @@ from redraft.engines.base import Engine, EngineInfo, Price, Sampling, is_number,
 from redraft.engines.load import references_of
 from redraft.engines.retry import Patience
 from redraft.errors import RecordError, UsageError, shown
+from redraft.jobs.counting import counted
 from redraft.options import A_HOOK, A_REFERENCE, PlainOptions, WaitOptions, is_async, option
 from redraft.revision.cancel import CancelToken
 from redraft.revision.prompts import wording_of
@@ -383,7 +384,7 @@ def check_together(found: RevisionOptions) -> None:
     """Raise `UsageError` if options do not fit together, as far as redraft can tell without the model."""
     least, most = found.min_revisions, found.most_revisions
     if least > most:
-        message = f"the minimum of {least} revisions is above the maximum of {most}."
+        message = f"the minimum of {counted(least, 'revision')} is above the maximum of {most}."
         raise UsageError(message, hint=f"Set max_revisions to {least} or more.")
     check_engines(found)
     for faults in (_faults_of_tools, _faults_of_drafts, _faults_of_wording, _faults_of_mode):
