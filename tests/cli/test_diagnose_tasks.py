@@ -368,7 +368,6 @@ def promise() -> str:
     prompts(30)
     script(*["sun", "rain"] * 200)
     assert chosen().exit_code == 0
-    Path("script.jsonl").rename("gone.jsonl")
     return Path("way.yaml").read_text()
 
 
@@ -380,6 +379,7 @@ def verified() -> str:
 
 def test_a_promise_is_verified_to_the_word() -> None:
     text = promise()
+    Path("script.jsonl").rename("gone.jsonl")
     done = redraft("diagnose", "way.yaml", "--verify")
     assert (done.exit_code, done.stderr) == (0, "")
     assert re.fullmatch(r"Verified: the promise, and \d+ answers\.\n", done.stdout)
@@ -407,8 +407,7 @@ def test_a_promise_is_verified_to_the_word() -> None:
 
 
 def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
-    text = promise()
-    [file] = Path("d/runs").glob("*/own/seed-0/best-of-4.jsonl")
+    text, [file] = promise(), Path("d/runs").glob("*/own/seed-0/best-of-4.jsonl")
     Path("way").mkdir()
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its evidence is in d, not beside it"
     Path("way").rmdir()
@@ -450,9 +449,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
 
 
 def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
-    prompts(30)
-    script(*["sun", "rain"] * 200)
-    assert chosen().exit_code == 0
+    text = promise()
     script("rain", name="other")
     asked = ("ask", "Describe rain.", "--recipe", "way.yaml", "--check")
     other = redraft(*asked, "contains:rain", "--model", "script:other.jsonl")
@@ -460,7 +457,6 @@ def test_a_use_that_a_promise_says_nothing_about_is_told() -> None:
     assert "here: the recipe was chosen without the check lacks." in redraft(*asked, "lacks:sun").stderr
     warmer = redraft(*asked, "contains:rain", "--temperature", "1.5").stderr
     assert "the recipe's temperature is not set, but 1.5 was given" in warmer
-    text = Path("way.yaml").read_text()
     Path("way.yaml").write_text(text.replace("drafts: 4", "drafts: 2"))
     assert "not apply here: the recipe's options were edited (" in redraft(*asked, "contains:rain").stderr
     Path("way.yaml").write_text(text)
