@@ -74,7 +74,7 @@ def test_answers_that_were_never_judged_do_not_count_as_passed() -> None:
 
 
 def test_standard_input_is_refused() -> None:
-    verbs.refused(answer(prompts="-"), "the input has to be a file, not '-'.", "> prompts.jsonl")
+    verbs.refused(answer(prompts="-"), "the input has to be a file, not '-'.", "Write the input into a file")
 
 
 def test_other_settings_are_refused() -> None:

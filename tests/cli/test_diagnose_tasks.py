@@ -314,7 +314,7 @@ def test_the_name_of_a_task_is_no_pattern() -> None:
     assert run("gsm8k:my[1].jsonl", "--ways", "one").exit_code == 0
     assert "the scores of 7 answers" in verify().stdout
     write("my[1].jsonl", [{"question": "Another?", "answer": "#### 5"}])
-    refused(run("gsm8k:my[1].jsonl"), "my[1].jsonl has changed since it was answered", "name another folder")
+    refused(run("gsm8k:my[1].jsonl"), "my[1].jsonl has changed since it was answered", "name a new folder")
 
 
 def test_files_that_hold_no_questions_are_refused(whole: Path) -> None:

@@ -224,8 +224,8 @@ def test_when_none_is_up_at_the_start_that_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (FakeServer().on(MODELS, models_reply("n")), "name is 'm' and 'n'"),
-        (server(max_model_len=2048), "context is 4096 and 2048"),
+        (FakeServer().on(MODELS, models_reply("n")), "differ in name: 'm' and 'n'"),
+        (server(max_model_len=2048), "differ in context: 4096 and 2048"),
     ],
     ids=["name", "context"],
 )

@@ -154,8 +154,8 @@ def test_a_judge_alone_chooses() -> None:
         ({"drafts": 2, "checks": []}, "Add a check"),
         ({"mode": "best-of", "checks": []}, "or a judge"),
         ({"drafts": 2, "mode": "native"}, "Use mode 'verified'"),
-        ({"mode": "best-of", "critic": ScriptedEngine(["Fine."])}, "Use mode 'prompted' with 4 drafts"),
-        ({"mode": "best-of", "drafts": 2, "min_revisions": 1}, "Use mode 'verified' with 2 drafts"),
+        ({"mode": "best-of", "critic": ScriptedEngine(["Fine."])}, "Use mode 'prompted' and drafts=4"),
+        ({"mode": "best-of", "drafts": 2, "min_revisions": 1}, "Use mode 'verified' and drafts=2"),
     ],
 )
 def test_drafts_that_make_no_sense(options: dict[str, Any], word: str) -> None:

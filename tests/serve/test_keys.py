@@ -26,7 +26,7 @@ ALICE, BOB = "the-long-key-of-alice", "the-long-key-of-bob"
 
 def read(text: str, folder: Path) -> Keys:
     path = folder / "keys.txt"
-    path.write_text(text)
+    path.write_text(text, "utf-8-sig")  # as some editors write it
     return Keys.read(path)
 
 

@@ -176,7 +176,7 @@ def _seen(path: Path) -> tuple[int, ...]:
 
 def _lines(path: Path) -> dict[int, list[str]]:
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8"
         raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None

@@ -73,9 +73,9 @@ def test_another_reward_is_another_run() -> None:
         (
             ("--importance_sampling_clip_max", "0.5"),
             "is below 1, the weight of a token on which sampler and trainer agree",
-            "--importance_sampling_clip_max 2, or 0",
+            "Set it to 1 or more. Or set it to 0",
         ),
-        (("--fsdp", "full_shard"), "PPO needs the whole model to write answers", "Leave it out"),
+        (("--fsdp", "full_shard"), "PPO needs the whole model to write answers", "Leave out --fsdp"),
         (("--ppo_epoch", "2"), "there is no setting --ppo_epoch", "--ppo_epochs"),
     ],
 )

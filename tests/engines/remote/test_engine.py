@@ -550,6 +550,20 @@ def test_an_empty_account_ends_the_run_at_once(server: FakeServer) -> None:
     assert (len(server.requests), is_of_item(error), is_doubtful(error)) == (1, False, False)
 
 
+def test_a_refused_key_is_trouble_until_the_model_answers(server: FakeServer) -> None:
+    server.on(MODELS, models_reply("m")).on(CHAT, error_reply(401, f"Wrong: {SECRET}."), chat_reply("Yes."))
+
+    async def twice(one: RemoteEngine) -> list[str]:
+        with pytest.raises(ServerError):
+            await collected(one.chat(ASK, Sampling()))
+        trouble = one.health.trouble
+        await collected(one.chat(ASK, Sampling()))
+        return [trouble, one.health.trouble]
+
+    said, later = using(engine(server, key=KEY), twice)
+    assert ("401" in said, SECRET in said, later) == (True, False, "")
+
+
 @pytest.mark.parametrize("before", ["", "sk-first-secret"])
 def test_a_key_that_is_set_after_a_401_is_used_in_the_same_process(
     server: FakeServer, before: str, monkeypatch: pytest.MonkeyPatch

@@ -296,7 +296,7 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
         ({"num_hidden_layers": 1}, "layers 0 to 0, but the weights have 2 (the highest index is 1)"),
         ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is not a positive whole number"),
         ({"num_attention_heads": True}, "num_attention_heads True"),
-        ({"num_key_value_heads": 3}, "3 key-value heads. The head size must be even"),
+        ({"num_key_value_heads": 3}, "key-value head count 3. The head size must be even"),
         ({"num_key_value_heads": 1}, "k_proj.weight is 32 × 64, but the configuration says 16 × 64"),
         ({"head_dim": 15}, "head count 4, head size 15"),
         ({"vocab_size": 300}, "model.embed_tokens.weight is 260 × 64"),

@@ -359,7 +359,10 @@ class RemoteEngine(Engine):
         if path == _RAW and refusal.status in MISSING:
             self._info = replace(self._info, continues=False)
             return self._no_raw_text()
-        return self._server.error(refusal, path)
+        error = self._server.error(refusal, path)
+        if refusal.status == HTTPStatus.UNAUTHORIZED:
+            self._server.retry.doubt = base.Health(trouble=error.for_log)
+        return error
 
     def _no_raw_text(self) -> ServerError:
         message = f"{self._server.url} has no {_RAW}: it supports chat, but not raw text."
