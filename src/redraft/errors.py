@@ -260,7 +260,8 @@ class ContextError(EngineError):
             hint += f", or ask for a longer context: --ctx {longer} (in Python: load_engine(…, ctx={longer}))"
         elif trained is not None:
             hint += f": the model was trained for {trained} tokens, prompt and answer together"
-            hint += f". To extend the context: --ctx {trained} (ctx= in Python)" * (context < trained)
+            more = f"--ctx {trained} (in Python: load_engine(…, ctx={trained}))"
+            hint += f". Then use all of it: {more}" * (context < trained)
         found = f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}."
         super().__init__(found, hint=f"{hint}.")
         self.about, self.prompt_tokens, self.context = about, prompt_tokens, context

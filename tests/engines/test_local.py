@@ -221,7 +221,7 @@ def test_a_long_prompt_is_never_advised_more_than_was_trained_for(tmp_path: Path
     assert asyncio.run(hint_for(100)).endswith("--ctx 256 (in Python: load_engine(…, ctx=256)).")
     assert asyncio.run(hint_for(300)) == (
         "Shorten the prompt: the model was trained for 256 tokens, prompt and answer together. "
-        "To extend the context: --ctx 256 (ctx= in Python)."
+        "Then use all of it: --ctx 256 (in Python: load_engine(…, ctx=256))."
     )
 
 
