@@ -161,10 +161,10 @@ class MeteredEngine(WrappedEngine):
 
 
 class JournaledEngine(WrappedEngine):
-    """Replay the replies that a journal contains, so that equal requests are not paid for twice.
+    """Replay the replies that a journal contains, so that a resumed run does not pay for them again.
 
-    A second equal request to this engine has a separate key, so its reply may differ. Replies that the caller
-    closes early are not stored. Closing this engine leaves the journal open.
+    Equal requests to this engine are counted, and each has a reply of its own. Replies that the caller closes
+    early are not stored. Closing this engine leaves the journal open.
 
     `identity` contains JSON values that identify the model. `scope` is the item's id in a job, or empty for
     a cache, which all items share. `used` is the number of a resumed chain's replies.

@@ -224,7 +224,7 @@ def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
         hint = f"zstd -d {name} unpacks it."
         raise RecordError(f"{name} is compressed with Zstandard, which redraft does not read.", hint=hint)
     if start.startswith(b"PK\x03\x04"):
-        hint = f"If it is an inspect log: inspect log dump {name} > log.json"
+        hint = f"If it is a log of Inspect, convert it: inspect log dump {name} > log.json"
         raise RecordError(f"{name} is an archive, not JSON.", hint=hint)
     if start.startswith(b"PAR1"):
         hint = "Give the file a name that ends in .parquet. Then type: redraft data import NAME.parquet"

@@ -171,7 +171,7 @@ class Race:
         return ERROR / (4 * len(self.seen))
 
     def gain(self, way: Strategy, other: Strategy = ONE, error: float | None = None) -> Estimate:
-        """Return `way`'s mean gain over `other`. Each bound is wrong with probability `error` at most."""
+        """Return `way`'s mean gain over `other` with bounds, each wrong with probability `error` at most."""
         gains, error = self.gains(way, other), error or self._error
         ends = least_gain(gains, error), -least_gain([-gain for gain in gains], error)
         return Estimate(fmean(gains or [math.nan]), *ends)

@@ -159,7 +159,7 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
 
 
 def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
-    """Yield a tensor of the merged model before rounding, in flat parts of about `size` bytes in float32.
+    """Yield a tensor of the merged model before rounding, in flat parts (`size`: bytes of a part in float32).
 
     Changed tensors are in float32, or float64 for a float64 target. Other tensors keep their dtype.
     """
