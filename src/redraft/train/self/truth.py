@@ -51,7 +51,7 @@ class Solved:
         return passed("right") if right else failed("This is not the right answer.")
 
     def said(self, answer: str) -> Hashable:
-        """Return the key by which a vote groups answers: the final number or, if there is none, the answer."""
+        """Return the key by which a vote groups answers: the final number or, without one, the answer."""
         number = self._number.said(answer) if self._number else None
         return number if number is not None else _alone(answer) or None
 
