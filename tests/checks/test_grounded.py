@@ -281,7 +281,7 @@ def test_any_text_is_judged(text: str) -> None:
     "text",
     [
         "a" * 60_000, "a " * 60_000, "[" * 50_000, '"' * 50_000, "1 111" * 20_000, "1,1" * 30_000,
-        "one " * 20_000, "A'" * 30_000,
+        "one " * 20_000, "A'" * 30_000, "a." * 30_000,
     ],
 )  # fmt: skip
 def test_a_long_text_takes_no_long_time(text: str) -> None:

@@ -280,7 +280,7 @@ _MONTH = regex.compile(  # `may` and `march` are verbs, too
 _LINK = regex.compile(
     r"(?i)\b(?:https?://|www\.)[^\s<>\])\"]*[^\s<>\])\".,;:!?]|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+\w"
 )
-_DOMAIN = regex.compile(r"(?i)(?<![\w.@/-])(?:[\p{L}\p{N}-]+\.)+(?:com|org|net|edu|gov|io|dev|ai|co\.uk)\b")
+_DOMAIN = regex.compile(r"(?<![\w.@/-])(?:[\p{L}\p{N}-]+\.){1,9}(?:com|org|net|edu|gov|io|dev|ai|co\.uk)\b")
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
 _CURLY = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»")
 QUOTED = regex.compile(_CURLY.pattern + r"|\"([^\"\n]+)\"")

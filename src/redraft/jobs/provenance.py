@@ -274,8 +274,8 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
         pair = [usual if each.get(name) is None else each[name] for each in (old, new)]
         if pair[0] != pair[1]:
             was, now_is = map(_in_words, pair)
-            said = f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
             name = name.replace("tokens_sha256", f"{_CONTENT}the training tokens")
+            said = f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
             yield f"{name} changed" if name.startswith(_CONTENT) else said  # hashes say nothing
 
 

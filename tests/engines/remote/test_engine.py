@@ -557,6 +557,7 @@ def test_a_refused_key_is_trouble_until_the_model_answers(server: FakeServer) ->
         with pytest.raises(ServerError):
             await collected(one.chat(ASK, Sampling()))
         trouble = one.health.trouble
+        assert one.health.down
         await collected(one.chat(ASK, Sampling()))
         return [trouble, one.health.trouble]
 

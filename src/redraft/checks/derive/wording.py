@@ -26,7 +26,7 @@ _JOIN = r"(?:\s?,\s?(?:and |or |nor )?|\s(?:and|or|nor|&)\s)(?:the (?:key)?words
 _LIST = rf"(?:{QUOTED}(?:{_JOIN}{QUOTED}){{0,{MOST_WORDS - 1}}})"
 _POLITE = r",?\s(?:please|pls|plz|thanks|thank you|thx)\s*(?:[.;:!?)\n]|$)"  # behind a list
 _WORDS = rf"(?:{WORD}(?:(?!{_POLITE}){_JOIN}{WORD}){{0,{MOST_WORDS - 1}}})"
-_END = rf"(?=\s?(?:[.;:!?)\]]|$)|\s(?:in|anywhere|throughout|within|at all)\b|{_POLITE})"
+_END = rf"(?=\s?(?:\.(?!\w)|[;:!?)\]]|$)|\s(?:in|anywhere|throughout|within|at all)\b|{_POLITE})"
 _NOUN = r"(?:the |these |those |any of the |this )?(?:following |exact |specific )*(?:key ?words?|words?|phrases?|terms?|expressions?)\b"
 _NAMED = rf"{_NOUN}(?: of)?\s?[:,]?\s?[\[(]?(?P<bare>{_WORDS}){_END}"
 _QUOTES = rf"(?:{_NOUN}|(?:the )?names?)?\s?:?\s?[\[(]?(?P<list>{_LIST})"
@@ -243,7 +243,7 @@ _LISTED_AS = (
 )
 _ITEM = rf"(?:{QUOTED}|{WORD})"
 _ANY_ITEM = rf"(?:{QUOTED}|(?!(?:an?|the|any|all|more|others?|so|such|values|etc)\b)[^\W\d_][\w'’-]{{0,30}})"
-_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?!{_POLITE})(?:, | and |, and ){_ANY_ITEM})*)(?=[.;:\n]|$|{_POLITE}|\s(?:for|from|of|based|about)\b|,(?: and)? (?:no|nothing|without|but|in|keep|both)\b)"
+_KEYS = rf"\b(?:keys|fields)\b(?: are| called| named|:|,)? (?P<keys>{_ITEM}(?:(?!{_POLITE})(?:, | and |, and ){_ANY_ITEM})*)(?=\.(?!\w)|[;:\n]|$|{_POLITE}|\s(?:for|from|of|based|about)\b|,(?: and)? (?:(?:no|nothing|without|but)\b|(?:in|keep|both) (?:(?! and\b)[^,.;:\n(])+(?:[.;:\n]|$)))"
 _JSON_LIST = r"\bJSON (?:list|array)\b|\b(?:list|array) of (?:JSON )?objects\b"
 
 

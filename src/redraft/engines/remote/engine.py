@@ -360,8 +360,8 @@ class RemoteEngine(Engine):
             self._info = replace(self._info, continues=False)
             return self._no_raw_text()
         error = self._server.error(refusal, path)
-        if refusal.status == HTTPStatus.UNAUTHORIZED:
-            self._server.retry.doubt = base.Health(trouble=error.for_log)
+        if refusal.status == HTTPStatus.UNAUTHORIZED or refusal.of_account:
+            self._server.retry.doubt = base.Health(trouble=error.for_log, down=True)
         return error
 
     def _no_raw_text(self) -> ServerError:
