@@ -74,6 +74,7 @@ FOUND = {
     "Reply in JSON with the keys name, age, in years, and city.": ("json",),
     "Reply in JSON with the keys lat, lon, both numbers, and label.": ("json",),
     "Use the words sea and gull, thanks.": ("contains:sea", "contains:gull"),
+    "Use the words tea and milk, please, in one sentence.": ("sentences==1", "contains:tea", "contains:milk"),
     "Include the keywords main.io and app.dev.": (),
     "A rap about tea, 8 lines.": ("lines==8",),
     "Explain it in less then 40 words, no more then 3 sentances.": ("words<=39", "sentences<=3"),
