@@ -24,7 +24,8 @@ _FUNCTION = (
 WORD = rf"(?!(?:{_FUNCTION})\b)[^\W\d_][\w'’-]{{0,30}}"
 _JOIN = r"(?:\s?,\s?(?:and |or |nor )?|\s(?:and|or|nor|&)\s)(?:the (?:key)?words? )?"
 _LIST = rf"(?:{QUOTED}(?:{_JOIN}{QUOTED}){{0,{MOST_WORDS - 1}}})"
-_POLITE = r",?\s(?:please|pls|plz|thanks|thank you|thx)(?:\s*[.;:!?)\n]|$|,?\s(?:in|as|at|with)\b)"  # behind a list
+# Words behind a list that are no part of it.
+_POLITE = r",?\s(?:please|pls|plz|thanks|thank you|thx)(?:\s*[.;:!?)\n]|$|,?\s(?:in|as|at|with)\b)"
 _WORDS = rf"(?:{WORD}(?:(?!{_POLITE}){_JOIN}{WORD}){{0,{MOST_WORDS - 1}}})"
 _END = rf"(?=\s?(?:\.(?!\w)|[;:!?)\]]|$)|\s(?:in|anywhere|throughout|within|at all)\b|{_POLITE})"
 _NOUN = r"(?:the |these |those |any of the |this )?(?:following |exact |specific )*(?:key ?words?|words?|phrases?|terms?|expressions?)\b"
