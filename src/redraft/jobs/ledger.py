@@ -160,7 +160,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self.found = len(self.done)  # items that earlier runs finished
 
     def append(self, item_id: str, *lines: str) -> None:
-        """Append the result of an item: JSON texts, to each of which a line break is added.
+        """Append the result of an item: JSON texts. A line break is added to each.
 
         Raises:
             OutputError: The result cannot be written. The output is unchanged.

@@ -263,7 +263,7 @@ def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
 
     Args:
         counts: The numbers of right answers and of all answers to each item.
-        k: The number of answers of which one should be right.
+        k: The number of answers drawn. At least one should be right.
     """
     chances = [1 - math.comb(n - c, k) / math.comb(n, k) for c, n in counts.values() if n >= k]
     return mean(chances, bounds=SHARE) if chances else NOTHING
