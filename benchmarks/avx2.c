@@ -1,5 +1,6 @@
 // Hides AVX-512, AMX and AVX-VNNI from a process, so that a machine which has them measures
-// AVX2 alone. Needs a CPU with CPUID faulting (grep cpuid_fault /proc/cpuinfo).
+// AVX2 alone. Needs a CPU with CPUID faulting (grep cpuid_fault /proc/cpuinfo), or the copies
+// of avx2.py, whose traps replace CPUID.
 //   gcc -shared -fPIC -O2 -o avx2.so avx2.c && LD_PRELOAD=$PWD/avx2.so python ...
 #define _GNU_SOURCE
 #include <signal.h>
@@ -10,7 +11,7 @@
 
 #define ARCH_SET_CPUID 0x1012
 
-static struct sigaction before;
+static struct sigaction before[32];
 
 static long faulting(long on) { return syscall(SYS_arch_prctl, ARCH_SET_CPUID, !on); }
 
@@ -32,18 +33,20 @@ static void masked(unsigned leaf, unsigned sub, unsigned *r) {
 static void handler(int signal, siginfo_t *info, void *at) {
     greg_t *g = ((ucontext_t *)at)->uc_mcontext.gregs;
     unsigned char *ip = (unsigned char *)g[REG_RIP];
-    if (info->si_code == SI_KERNEL && ip[0] == 0x0f && ip[1] == 0xa2) {
+    if ((signal == SIGSEGV && info->si_code == SI_KERNEL && ip[0] == 0x0f && ip[1] == 0xa2) ||
+        (signal == SIGILL && ip[0] == 0x0f && ip[1] == 0x0b)) {
         unsigned r[4];
         masked((unsigned)g[REG_RAX], (unsigned)g[REG_RCX], r);
         g[REG_RAX] = r[0], g[REG_RBX] = r[1], g[REG_RCX] = r[2], g[REG_RDX] = r[3];
         g[REG_RIP] += 2;
         return;
     }
-    sigaction(SIGSEGV, &before, NULL);
+    sigaction(signal, &before[signal], NULL);
 }
 
 __attribute__((constructor)) static void begin(void) {
     struct sigaction ours = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
-    sigaction(SIGSEGV, &ours, &before);
+    sigaction(SIGSEGV, &ours, &before[SIGSEGV]);
+    sigaction(SIGILL, &ours, &before[SIGILL]);
     faulting(1);
 }

@@ -17,11 +17,11 @@ MEASURE = "chains: redraft answer vs as the released SelFee code makes them, new
 HOW = (
     "Both make native chains with one enforced revision of the same questions, at temperature 0.7, with "
     "the same weights. The peer (`selfee_peer.py`) runs in transformers on one prompt at a time, and "
-    "decodes and searches the whole text for every token; its weights are unpacked, to float32 and to "
-    "bfloat16, and the time to load them is not counted. redraft is the real command, and the whole life of "
-    "its process is counted: start, model, output. In each round, redraft answers three questions a stream, "
-    "with at most {tokens} new tokens a chain. Each peer answers the first {few} of them, because its rate "
-    "does not depend on their number."
+    "decodes and searches the whole text for every token; its weights are unpacked to bfloat16, and the time "
+    "to load them is not counted. redraft is the real command, and the whole life of its process is counted: "
+    "start, model, output. In each round, redraft answers three questions a stream, with at most {tokens} "
+    "new tokens a chain. The peer answers the first {few} of them once, because its rate does not depend on "
+    "their number."
 )
 MANY = {8: Goal("≥", 8.0), 32: Goal("≥", 16.0)}  # goals by number of streams
 MISSING = "the peer needs more packages: pip install torch transformers gguf accelerate"
@@ -30,20 +30,19 @@ MISSING = "the peer needs more packages: pip install torch transformers gguf acc
 def run(size: Size, streams: Mapping[int, Goal]) -> Row:
     few = max(size.questions // 2, 1)
     try:
-        samplers = selfee_peer.load(default_model(), size.threads)
+        sampler = selfee_peer.load(default_model(), size.threads)
     except ImportError as error:
         raise NotMeasured(f"{MISSING} ({error})") from None
-    rates = {(parallel, name): Rates() for parallel in streams for name in samplers}
+    rates = {parallel: Rates() for parallel in streams}
     for number in range(size.rounds):
-        for parallel in streams:
-            questions = next(blocks(QUESTIONS[number:] + QUESTIONS[:number], 3 * parallel, 1))
-            ours = by_redraft(questions, size, parallel)
-            for name, sampler in samplers.items():
-                rates[parallel, name].ours.append(ours)
-                rates[parallel, name].theirs.append(by_peer(sampler, questions[:few], size))
+        ordered = QUESTIONS[number:] + QUESTIONS[:number]
+        theirs = by_peer(sampler, ordered[:few], size)
+        for parallel, found in rates.items():
+            found.ours.append(by_redraft(next(blocks(ordered, 3 * parallel, 1)), size, parallel))
+            found.theirs.append(theirs)
     figures = (
-        found.figure(f"{parallel} streams, peer in {name}", streams[parallel], "redraft", "SelFee's way")
-        for (parallel, name), found in rates.items()
+        found.figure(f"{parallel} streams", streams[parallel], "redraft", "SelFee's way")
+        for parallel, found in rates.items()
     )
     return Row(MEASURE, HOW.format(tokens=size.tokens, few=few), tuple(figures))
 

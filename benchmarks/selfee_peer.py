@@ -102,8 +102,8 @@ class TorchSampler:
         return TorchSampler(self.model, self.tokenizer, self.end)
 
 
-def load(path: Path, threads: int | None) -> dict[str, TorchSampler]:
-    """Load the weights of a GGUF file, unpacked, in each number format that is measured.
+def load(path: Path, threads: int | None) -> TorchSampler:
+    """Load the weights of a GGUF file, unpacked to bfloat16.
 
     Args:
         path: The file.
@@ -119,10 +119,7 @@ def load(path: Path, threads: int | None) -> dict[str, TorchSampler]:
     torch.set_num_threads(threads or torch.get_num_threads())
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     unpacked = GgufConfig(dequantize=True)
-    samplers = {}
-    for name in ("float32", "bfloat16"):
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=getattr(torch, name), quantization_config=unpacked
-        )
-        samplers[name] = TorchSampler(model, tokenizer, tokenizer.eos_token_id)
-    return samplers
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.bfloat16, quantization_config=unpacked
+    )
+    return TorchSampler(model, tokenizer, tokenizer.eos_token_id)

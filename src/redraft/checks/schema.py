@@ -351,7 +351,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> It
 
 
 def identity(value: Any) -> Hashable:
-    """Return a hashable value that is equal for equal JSON: 1 equals 1.0, but not true."""
+    """Return a hashable value that is equal for equal JSON: `1` equals `1.0`, but does not equal `true`."""
     if isinstance(value, dict):
         return "object", frozenset((key, identity(part)) for key, part in value.items())
     if isinstance(value, list):

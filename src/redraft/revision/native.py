@@ -48,9 +48,10 @@ class Transcript:
             self.marks.pop()
 
     def force(self, text: str, *, heading: bool = False) -> ops.Loop[None]:
-        """Append a text that the model did not write. Drop tokens without text, such as a stop string's.
+        """Append a text that the model did not write.
 
-        With `heading`, drop trailing white space too.
+        Tokens without text, such as those of a stop string, are removed before it; with `heading`, white
+        space too.
         """
         kept = self.text.rstrip() if heading else self.text
         while self.marks[-1][1] > len(kept):

@@ -268,7 +268,7 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the adapters' feedback calculates correctly and reaches their last answer."""
+        """Whether the feedback of adapters calculates correctly, with the adapters' last answer as result."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism

@@ -193,7 +193,7 @@ class Curves:
 
     @property
     def native(self) -> int:
-        """The number of items with equal results of `revise` and `alone`."""
+        """The number of items on which the ways `revise` and `alone` had the same result."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
