@@ -185,14 +185,17 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
 
 
 def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
-    """Return the JSON strings that `maxLength` may have cut, and an index before which no string was cut."""
+    """Return the JSON strings that seem cut, and an index before which no string was cut.
+
+    `maxLength` may have cut a string, or the string ends with a space.
+    """
     free = not re.search(r'"(pattern|format|minLength)":', schema)
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
     cut = [
         found
         for found in STRING.finditer(text)
         if not found[1] and found[0] not in schema and found[0][-2] not in STOPS
-        if any(0 <= bound + 2 - len(found[0]) < _LEFT for bound in bounds)
+        if any(found[0][-2] == " " or 0 <= bound + 2 - len(found[0]) < _LEFT for bound in bounds)
     ]
     begin = cut[0].start() if cut else text.rfind('"')
     return cut, begin + min(bounds, default=2 * len(text)) // 2

@@ -33,7 +33,7 @@ from redraft.errors import ContextError
 
 CLOSE = 0.75  # share of the tokens after which a text ends with the current sentence
 TRIES = 3  # maximum tries to write a sentence, to continue, or to insert a required text
-LIKELY = 0.1  # a sentence may end at the last place where an end has this probability
+LIKELY = 0.1  # a sentence, or a text cut by a bound, may end where an end has this probability
 POSSIBLE = 0.01  # a sentence does not end where an end is less likely
 LOOKED_AT = 8  # number of places to try as the end of a sentence
 SEEN = 20  # number of likeliest tokens to request at a place
@@ -231,7 +231,8 @@ class _Writer:
             await self._add_to_json()
 
     async def _complete_json(self, rest: list[tuple[str, Any]]) -> None:
-        draft, place = self.draft, self.draft.text.rfind(" ", self.draft.text.rindex('"') + 2)
+        draft, begin = self.draft, self.draft.text.rindex('"') + 2
+        place, ended = draft.text.rfind(" ", begin), self._back((begin + len(draft)) // 2)
         draft.cut(place if place > 0 else len(draft))
         end = len(draft)
         draft.give('"')
@@ -246,7 +247,7 @@ class _Writer:
                 draft.give('"')
         draft.give("}")
         try:
-            self.cut_short = not json.loads(draft.text)
+            self.cut_short = not (json.loads(draft.text) and ended)
         except ValueError:
             draft.cut(end)
 
@@ -254,11 +255,11 @@ class _Writer:
         draft = self.draft
         for found in reversed(cut_texts(draft.text, bounded)[0]):
             end, half = found.end() - 1, (found.start() + found.end()) // 2
-            if not self._is_over and _chance(STOPS + '"', await self._likeliest(draft.text[:end])) < POSSIBLE:
+            chance = _chance(STOPS + '"', await self._likeliest(draft.text[:end]))
+            if chance < LIKELY or draft.text[end - 1] == " ":  # the model may have begun a quotation
                 rest = draft.text[end:]
                 draft.cut(end)
-                if not self._back(half):
-                    await self._closed(half, -1, enough=False)
+                self.cut_short |= not (self._back(half) or await self._closed(half, -1))
                 draft.add(Delta(text=rest))
 
     async def _add_to_json(self) -> None:
