@@ -223,7 +223,7 @@ class _Writer:
             self.banned |= draft.token_at(place)
         if self.cut_short and free and (end := closed(draft.text, draft.sent)):
             draft.put(end[0], [Delta(text=end[1])])
-            self.cut_short = False
+            self.cut_short = end[1][:1] == '"' and not run  # a text was cut
         if self.cut_short and rest is not None:
             await self._complete_json([*rest.items()])
         if not (self._is_over or self.cut_short or self.stop_text):
@@ -232,8 +232,9 @@ class _Writer:
 
     async def _complete_json(self, rest: list[tuple[str, Any]]) -> None:
         draft, begin = self.draft, self.draft.text.rindex('"') + 2
-        place, ended = draft.text.rfind(" ", begin), self._back((begin + len(draft)) // 2)
-        draft.cut(place if place > 0 else len(draft))
+        ended, place = self._back((begin + len(draft)) // 2), draft.text.rfind(" ", begin)
+        if place > 0 and not ended:
+            draft.cut(place)
         end = len(draft)
         draft.give('"')
         while rest:
