@@ -255,7 +255,11 @@ SUMMARY = {"type": "object", "properties": {"of": {"enum": ["a rainy, old town"]
         ("Rain on a town in the sou", {"town": '"'}, "Rain on a town"),
         ("Rain on a town in the sea", {"sea": '"'}, "Rain on a town in the sea"),
         ("Rain on the town", {}, "Rain on the town"),  # it is shorter than its bound
-        ("The boat sails with a ", {"sails": "."}, "The boat sails."),  # the mark of a quotation ended the text
+        (
+            "The boat sails with a ",
+            {"sails": "."},
+            "The boat sails.",
+        ),  # the mark of a quotation ended the text
     ],
 )
 def test_a_text_of_json_that_its_bound_cut_ends_where_it_might(
