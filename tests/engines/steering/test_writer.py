@@ -259,7 +259,7 @@ SUMMARY = {"type": "object", "properties": {"of": {"enum": ["a rainy, old town"]
             "The boat sails with a ",
             {"sails": "."},
             "The boat sails.",
-        ),  # the mark of a quotation ended the text
+        ),  # cut by the mark of a quotation
     ],
 )
 def test_a_text_of_json_that_its_bound_cut_ends_where_it_might(
