@@ -403,7 +403,7 @@ def test_a_promise_is_verified_to_the_word() -> None:
     Path("way.yaml").write_text(text.replace("drift: tell", "drift: one"))
     assert redraft("diagnose", "way.yaml", "--verify").exit_code == 0, "its user may set that"
     Path("way.yaml").write_text(text.replace("evidence: d", "evidence: []"))
-    refused(redraft("diagnose", "way.yaml", "--verify"), "has no field promise.evidence to verify")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "names no folder of runs in its field")
 
 
 def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
@@ -422,7 +422,7 @@ def test_a_promise_is_verified_from_the_chains_that_it_rests_on() -> None:
     assert f"{file.relative_to('d')} was changed afterwards." in verified()
     file.write_text(chains)
     Path("d").rename("elsewhere")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "the evidence in d is missing or damaged.")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "runs/ in d is missing or damaged.")
     for edit, said in (
         ("evidence: " + "d" * 5000, "d is missing or damaged."),
         ("more: &a [*a]\n  evidence: d", "way.yaml has a YAML alias"),
@@ -537,7 +537,7 @@ def test_what_cannot_be_chosen_is_refused_and_no_other_file_is_replaced() -> Non
     Path("way.yaml").write_text("check: [words<=9]\n")
     refused(chosen(), "way.yaml exists, and is not the recipe that --choose wrote from d.", "Move it away")
     refused(chosen("--verify"), "--verify cannot be combined", "redraft diagnose way.yaml --verify")
-    refused(redraft("diagnose", "way.yaml", "--verify"), "has no field promise.evidence to verify")
+    refused(redraft("diagnose", "way.yaml", "--verify"), "names no folder of runs in its field")
     refused(redraft("diagnose", "own.jsonl", "--choose", "d"), "d is the folder of the runs, not", "d.yaml")
 
 

@@ -419,8 +419,8 @@ def test_nothing_new_is_no_step() -> None:
         ([("town has", "x"), ("has a castle", "y")], "two places to change"),
         ([("town", "")], "places: item 1"),
         (["Remove it."], "does not say which passage to change"),
-        (["Use euros.", ("town", "y")], "'Use euros.' has no place"),
-        (("town", "shorter"), "'town' has no place.*places=.*'town', 'shorter'"),  # not in a list
+        (["Use euros.", ("town", "y")], "'Use euros.' has no passage"),
+        (("town", "shorter"), "'town' has no passage.*places=.*'town', 'shorter'"),  # not in a list
         ([(TOWN, "Remove it.")], "the whole text"),
         ([("town",)], "places: item 1"),
         ("make it shorter", r"or one wish: \['make it shorter'\]"),

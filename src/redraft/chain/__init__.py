@@ -125,7 +125,7 @@ class Feedback(_Record):
     """A criticism of an answer: a text and a verdict.
 
     Attributes:
-        by: The author. `both` means a model and the checks. A `person`'s requests are in `checks`.
+        by: The author. `both`: a model and the checks. `person`: a person, whose wishes are in `checks`.
         reasoning: The model's thoughts before `text`.
     """
 
@@ -375,7 +375,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def unchanged(self) -> list[dict[str, Any]]:
-        """Requested changes that were not made: `place`, `passage`, request (`wish`) and reason (`why`)."""
+        """A person's unmet wishes, each as a dict with `place`, `passage`, `wish` and `why` (the reason)."""
         found = self.meta.get(UNCHANGED)
         return found if isinstance(found, list) else []
 
@@ -439,9 +439,9 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?[\[{].*[\]}][`\s]*\Z", re.DOTALL)
 
 
 def loop(text: str) -> int | None:
-    """If a text ends with three equal phrases, return the end of the first. Otherwise, return None.
+    """If a text ends with the same phrase three times, return the index after the first, otherwise None.
 
-    In JSON, each string is searched separately.
+    In JSON, the end of each string is tested, not the end of the text.
     """
     piece = r'"(?:[^"\\]|\\.)*"?' if _JSON.match(text) else ".+"
     for each in re.finditer(piece, text, re.DOTALL):
@@ -465,8 +465,8 @@ def best_step(steps: Sequence[Step], *, prefer_last: bool = False) -> int | None
     """Return the index of the best answer, or None if no step has an answer (`has_answer`).
 
     Checked answers are compared by these criteria, in turn: all checks passed, no loop at the end, `finish`
-    is not `lost`, complete, higher score, lower index. With `prefer_last`, the last answer beats equal ones.
-    Without checks, the last complete answer is best (before a fresh draft: complete and with a verdict).
+    is not `lost`, complete, higher score, lower index. With `prefer_last`, the last answer wins a tie.
+    Without checks, the last complete answer is best. An answer before a fresh draft also needs a verdict.
     Echoes rank last. Answers before a person's last request rank just above echoes.
     """
     if not has_answer(steps):

@@ -149,7 +149,7 @@ class Vocabulary:
         return Tokens(meant, starts, ends)
 
     def mark_controls(self, text: str) -> str:
-        """Replace control tokens with marks, unless a `BREAK` (`chain.chat`) splits them."""
+        """Replace control tokens with marks. A token split by a `BREAK` (`chain.chat`) becomes plain text."""
         return self._controls.sub(lambda control: self.marks[control[0]], text).replace(BREAK, "")
 
 
@@ -274,8 +274,8 @@ class Uncut:
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to `limit` tokens.
 
-        The prompt is cut until `learnt` tokens, at most `limit // 2`, fit from `first` on. By default,
-        `learnt` is `self.learnt`.
+        To make room for `learnt` tokens from `first` on, the longest text in the prompt is cut first. By
+        default, `learnt` is `self.learnt`. If `learnt` is above `limit // 2`, `limit // 2` is used.
         """
         if not self.trained[1:].any():
             return Skipped("there is no token to train on")

@@ -58,7 +58,7 @@ _TOKEN = re.compile(r"<[^<>]+>|\[[^\[\]]+\]|◁[^◁▷]+▷")
 
 
 class Tags(NamedTuple):
-    """A model's tags for thoughts. `written` are those in the chat template."""
+    """A model's tags for thoughts. `written` lists the tags that occur in the model's chat template."""
 
     pairs: Pairs = PAIRS
     written: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Tags(NamedTuple):
 
     @property
     def final(self) -> str:
-        """The text before an answer in Harmony, gpt-oss's format, or an empty text for other models."""
+        """The tag that begins an answer in Harmony, gpt-oss's format, or an empty text for other models."""
         return _FINAL if _FINAL in self.written else ""
 
     def opened(self, prompt: str) -> str:

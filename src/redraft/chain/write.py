@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Unfit:
-    """The reason why a format cannot store a chain: a rule's name, and an explanation."""
+    """The reason why a format cannot store a chain: a short name (`rule`) and an explanation (`reason`)."""
 
     rule: str
     reason: str

@@ -217,9 +217,9 @@ async def run_checks(
 ) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    Reasoning in tags (`chain.thoughts`) is removed from the answer. A blank answer fails. If a check has a
-    schema, all checks get only the answer's JSON (`json_in`), unless a check is from IFEval. `wishes`, the
-    changes that a person asked for, contain facts that `grounded` accepts.
+    Reasoning in tags (`chain.thoughts`) is removed from the answer. A blank answer fails. If some check has a
+    schema and no check is from IFEval, all checks get only the answer's JSON (`json_in`). `grounded` also
+    accepts facts in `wishes`, the changes that a person asked for.
     """
     checks, (opened, answer) = [*checks], apart(answer)
     REASONING.set(reasoning or opened)
@@ -276,5 +276,5 @@ _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = Weak
 
 
 def turn() -> asyncio.Semaphore:
-    """Return the semaphore to acquire while a check's processes run."""
+    """Return the semaphore that limits how many checks run processes at the same time."""
     return _of_loop.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))

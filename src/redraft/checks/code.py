@@ -100,9 +100,9 @@ class CodeCheck:
 
 
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
-    """Return the check for the `tests` in a record's `meta`; None without assertions.
+    """Return the check for the `tests` in a record's `meta`; None without `asserts`.
 
-    `tests` is `{"setup": text, "asserts": [text], "challenge": [text]}`.
+    `tests` is `{"setup": text, "asserts": [text], "challenge": [text]}`; `challenge` has harder assertions.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):
@@ -165,8 +165,8 @@ def _prepare(test: str, tree: ast.Module, known: set[str]) -> tuple[str, list[st
 def parts_of(answer: str) -> list[tuple[range, int, int, str | None]]:
     """Return the parts of the program in an answer: functions, outer before inner, then statements.
 
-    Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. A
-    fenced program that cannot be parsed has parts named "", which begin at unindented lines.
+    Each part is (lines, begin, end, name). The name is None for a statement that is not a definition. If a
+    fenced program cannot be parsed, each unindented line begins a part with the name "".
     """
     program, marked_off = program_of(answer)
     found, parts = list[tuple[int, int, str | None]](), list[tuple[range, int, int, str | None]]()

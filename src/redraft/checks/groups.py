@@ -114,7 +114,7 @@ class Auto:
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
-    """Return the checks that a prompt's instruction, or the user's last message, demands.
+    """Return the checks that a prompt's instruction demands or, in a conversation, the user's last message.
 
     A check whose package is not installed is left out, with a warning.
     """

@@ -27,7 +27,7 @@ DISK = 64 * 1024 * 1024  # most bytes in a file, and in /tmp
 
 
 def main(seconds: int) -> None:
-    """Run the program and tests within `seconds` of CPU time."""
+    """Read a program and tests from standard input, and run them within `seconds` of CPU time."""
     job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     _limit(seconds)

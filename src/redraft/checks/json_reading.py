@@ -179,7 +179,7 @@ def keys_of(pointer: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def json_in(answer: str) -> tuple[int, str]:
-    """Return the position and text of an answer's JSON. The position is -1 if the text is not found."""
+    """Return (position, text) of an answer's JSON: -1 for an unknown position, and (-1, "") without JSON."""
     try:
         text = read_json(answer)[1]
     except NotJson:
@@ -213,8 +213,8 @@ def pointer_at(answer: str, begin: int, end: int) -> str | None:
 def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
     """Return (begin, end, ""): the range of the value at `keys` in a JSON text.
 
-    If only the last property is missing, return an empty range where it belongs, and the text to write there
-    before the value. Return None if more keys are missing.
+    If an object lacks only the last key, return (place, place, lead): to add the key, insert `lead` and the
+    value at `place`, after a comma unless the object is empty. If more keys are missing, return None.
     """
     begin, end = _after_space(text, 0), len(text.rstrip())
     for depth, key in enumerate(keys, start=1):
@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the range to delete: a member, a comma and, if it is the first, the `others` right after it."""
+    """Return the range of a member and a comma. For a first member, include the `others` right after it."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]

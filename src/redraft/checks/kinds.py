@@ -38,7 +38,7 @@ class CheckKind(Kind):
     Attributes:
         form: The written form, such as `contains:TEXT`.
         about: The condition that an answer must meet, for `--help`.
-        make: Makes a check, and reads and imports what it needs, or raises `Written.error`.
+        make: Makes the check, and loads files and modules for it. Raises `Written.error` for a wrong text.
         writer: Who may write such a check. `anyone`: the check needs no file, program or model. `data`: the
             check may read files or load models. `user`: the check may run functions, programs or a judge.
         takes_option: Whether the check may have an option in brackets: `judge[8]:…`.

@@ -69,7 +69,7 @@ def code_of(written: str) -> str | None:
 
 
 def near(code: str) -> frozenset[str]:
-    """Return the codes of a language's family in `NEAR`, or only its own code."""
+    """Return all language codes in the family of `code` (`NEAR`), or only `code` if it has no family."""
     families = (frozenset(family.split()) for family in NEAR.split("|"))
     return next((family for family in families if code in family), frozenset([code]))
 
@@ -125,7 +125,7 @@ class Language:
         return f"Write the answer in {language_name(self.code)}."
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Fail if the answer is clearly in another language. Failing scores the right one's probability."""
+        """Fail if the answer is clearly in another language, with the probability of `code` as the score."""
         text = _NO_PROSE.sub(lambda found: " " * len(found[0]), answer)
         text = text if any(map(str.isalpha, text)) else answer
         outcome = self._judged(text)

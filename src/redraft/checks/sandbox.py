@@ -41,7 +41,7 @@ Report = dict[str, Any]  # a test's result: `passed` and, if False, the report o
 async def run_job(job: Job, seconds: float) -> list[Report]:
     """Load a program and run tests of the program, each for at most `seconds`.
 
-    Return a report on loading, and a report on each test, up to the first hang or exit of the program.
+    Return a report on loading, then a report on each test. If the program hangs or exits, skip the rest.
     """
     cpu = int(seconds * (len(job["tests"]) + 1)) + 5
     async with turn():

@@ -224,7 +224,7 @@ def _checked(kind: Any, schema: Schema, name: str) -> Validator:
     resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
     if _inspect(resource, REGISTRY.resolver_with_root(resource)) >= _WITHOUT_LIMIT:
         message = f"{name}: unevaluatedProperties together with patternProperties is not supported."
-        hint = "Write additionalProperties instead, or list the names in properties."
+        hint = "Use additionalProperties, not unevaluatedProperties; or properties, not patternProperties."
         raise CheckSyntaxError(message, hint=hint)
     validator: Validator = limited(schema, registry=REGISTRY)
     _ = faults(validator, {}, 1), faults(validator, [], 1), faults(validator, "", 1)

@@ -111,9 +111,9 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 
 @dataclass(frozen=True)
 class Count:
-    """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for no limit.
+    """`words<=50`, `words=10..20`: the answer has `low` to `high` units (`COUNTERS`). None sets no limit.
 
-    In JSON with strings, only their text is counted, except for `lines`.
+    If the answer is JSON with strings, only the strings are counted, except for the unit `lines`.
     """
 
     unit: str
@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to avoid the phrase. With `part`, only marks such as `;` steer."""
+        """A `Form` to make a model avoid the phrase. With `part`, None unless the phrase is a mark (`;`)."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))
@@ -342,7 +342,7 @@ class Starts(_Phrase):
         return Form(opening=self.text)
 
     def prefix(self, text: str) -> Prospect:
-        """Return `lost` if the answer has enough words, but does not begin with the phrase."""
+        """Return `lost` once the text has as many words as the phrase, but does not begin with the phrase."""
         begins = plain(settled(text)).lstrip()
         enough = len(begins.split()) >= len(plain(self.text).split())
         return "lost" if enough and not self._pattern(BEGINS).search(begins) else "open"
@@ -386,7 +386,7 @@ def phrase_of(written: Written) -> Contains | Lacks | Starts | Ends | Matches:
         raise written.error(f"{kind}[{written.option}]: write {kind}[part]:TEXT for a part of a word")
     if text == written.text and kind in ("contains", "lacks") and _is_list(text, kind):
         first = regex.split(r"\s*[,;|、]\s*", text)[0]
-        hint = f"For several words, write a check for each: {kind}:{unwrapped(first)}. For the text itself,"
+        hint = f"For several words, write a check for each: {kind}:{unwrapped(first)}. For the whole text,"
         raise CheckSyntaxError(f"{kind}:{text} looks like a list.", hint=f'{hint} quote it: {kind}:"{text}"')
     maker = next(each for each in (Contains, Lacks, Starts, Ends) if each.__name__.lower() == kind)
     return maker(text, part=written.option == "part")
@@ -469,7 +469,7 @@ def _said(escape: regex.Match[str]) -> str:
 class Matches:
     """`matches:REGEX`: the regular expression, in the syntax of `regex`, is found in the answer.
 
-    `lacks[regex]:REGEX`: the expression is not found, and `absent` is True.
+    If `absent` is True, the check is `lacks[regex]:REGEX`: the expression is not found in the answer.
     """
 
     pattern: str

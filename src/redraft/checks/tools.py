@@ -67,7 +67,7 @@ class ToolCheck:
 
     @classmethod
     def of(cls, written: Written) -> ToolCheck:
-        """Parse the short form."""
+        """Parse `tool:pay once`, `tool:pay after search`, or a check of an argument: `tool:pay.amount<=5`."""
         if not (found := _FORM.fullmatch(written.text)):
             raise written.error(f"{written.text[:60]!r} does not name a tool and a check")
         target, rest, name = found[1], found[2].strip(), f"{written.kind}:{written.text}"
@@ -81,7 +81,7 @@ class ToolCheck:
 
     @property
     def demand(self) -> str:
-        """A sentence that tells the model how to call the tool; empty if the check of arguments has none."""
+        """A sentence that tells the model how to call the tool; empty if `inner` has no demand."""
         if self.after:
             return f"Call {self.target} only after {self.after} has answered."
         if self.inner is None:
@@ -154,8 +154,8 @@ def tool_check(target: str, function: Callable[..., Any]) -> Check:
 
     Args:
         target: A tool, or an argument of a tool.
-        function: Called with all arguments of the tool as a dict, or with the value of the argument that
-            `target` names. The results are as in `FunctionCheck`.
+        function: Gets the argument that `target` names or, for a tool, a dict of all arguments. Returns True
+            or None to pass, False or a complaint to fail, a score from 0 to 1, or an `Outcome`.
 
     Raises:
         CheckSyntaxError: The target does not name a tool, or the function cannot be called with one value.

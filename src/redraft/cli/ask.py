@@ -146,7 +146,7 @@ def _has_piped() -> bool:
 
 
 def say_unchanged(chain: Chain, where: str) -> int:
-    """Print why an edit changed nothing, and return 1. `where` says how to name a passage."""
+    """Print why an edit changed nothing; return 1. `where` shows how to name a passage: `--at 'passage'`."""
     failed = [each for each in chain.steps[-1].checks if not each.passed]
     placeless = [each.name for each in failed if not each.places]
     why = "; ".join({each["why"]: 1 for each in chain.unchanged})
@@ -154,7 +154,7 @@ def say_unchanged(chain: Chain, where: str) -> int:
     if chain.stop == "context":
         why, hint = "the context is full", "Give less text, or a longer context: --ctx N"
     elif not where:
-        hint = "To give the new text itself, put it in quotation marks, as in “59 EUR”."
+        hint = "Write the new text yourself, in quotation marks, such as “59 EUR”."
     elif not why and chain.revisions:
         why = f"the model's new text still fails {', '.join(each.name for each in failed)}"
     elif not why and placeless:
@@ -214,7 +214,7 @@ async def _make(
 
 
 def one_text(words: Sequence[str], verb: str) -> str:
-    """Return the prompt. Raise `UsageError` for several `words`, which lack quotes."""
+    """Return the prompt. Raise `UsageError` for several `words`: the user left out the prompt's quotes."""
     if len(words) > 1:
         quoted = '"{}"'.format(re.sub(r'(["\\$`])', r"\\\1", " ".join(words)))
         hint = f"Put quotes around it: redraft {verb} {quoted}"

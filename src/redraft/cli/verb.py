@@ -95,7 +95,7 @@ class Verb(TyperCommand):
         return [*filter(None, [self.options_metavar]), *names]
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write the sections `Arguments` and `Options`, then the others in the order of their options."""
+        """Write the sections: `Arguments`, `Options`, then the rest in order of their first options."""
         sections, often = self.sections(ctx), everyday_options(self.name or "")
         count = sum(len(lines) for title, lines in sections.items() if title != "Arguments")
         if often:

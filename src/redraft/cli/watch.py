@@ -69,8 +69,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` contains the steps shown before. If `steps` is True, all texts are shown; if False, a line for
-    each text. The best answer follows, unless it was the only text shown. If `steps` is None, nothing stays.
+    `earlier` contains the steps shown before. If `steps` is True, all texts are shown; if False, a line about
+    each text. The best answer follows, unless it was the only text. If None, only unfinished text is shown.
     """
 
     def __init__(

@@ -43,10 +43,10 @@ class Job:
 
     @contextmanager
     def run(self, source: Path, model: Path | None = None, ref: str | None = None) -> Iterator[Run]:
-        """Show a progress bar, and yield the settings for writing weights. Then print how to try `model`.
+        """Show a progress bar, and yield the settings for writing weights. Then print how to use `model`.
 
-        If `model` is an adapter, `ref` also names the base: `BASE.gguf+ADAPTER.gguf`. Warnings make the exit
-        status 1.
+        `model` is the output. If it is an adapter, `ref` is the reference to print, which names the base too:
+        `BASE.gguf+ADAPTER.gguf`. Warnings make the exit status 1.
         """
         from redraft.weights.output import Run
 
@@ -112,7 +112,7 @@ def apply(
 
 
 def merge_lora(base: Base, adapter: Adapter, out: Out, dtype: Dtype = None, *, job: Job) -> None:
-    """Merge a peft LoRA adapter into its base. `default` and GGUF files are dequantised first.
+    """Merge a peft LoRA adapter into its base. A base that is `default` or a GGUF file is dequantised first.
 
     To merge an adapter FIRST before ADAPTER, give BASE+FIRST.
     """

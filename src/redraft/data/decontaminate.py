@@ -50,7 +50,7 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match is `ngram` shared words in a row or, for a shorter question, all its words in a row.
+    A match is `ngram` shared words in a row. A question of fewer words matches only as a whole.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()
@@ -140,7 +140,7 @@ class Items:
             raise UsageError(f"{name_of(path)} contains no question to search for.", hint=hint)
 
     def save(self, folder: Path) -> None:
-        """Write the arrays for `Runs`. An n-gram counts only for the first item that contains it."""
+        """Write the arrays for `Runs`. Of the items that share an n-gram, only the first is stored for it."""
         owners = np.repeat(np.arange(len(self.names)), [len(each) for each in self._hashes])
         hashes, first = np.unique(np.concatenate(self._hashes), return_index=True)
         bits = (len(hashes) * _SLOTS).bit_length()

@@ -178,8 +178,8 @@ def sift(
     """Yield kept records as lines, and duplicates as `Duplicate`, in the order of the input.
 
     All `entries` are written to `spool` before the first result. The best of several duplicates is kept.
-    Records of `against` are only compared: an entry like one of them is a `Duplicate`. `compared` is called
-    at intervals with the number of compared records and the total.
+    Records of `against` are never yielded, and an entry similar to such a record is a `Duplicate`. The
+    function `compared` is called at intervals, with the number of compared records and the total.
     """
     ids, ranks, keys = _Column(), _Column(), _Column()
     for spooled, given in ((False, against), (True, entries)):

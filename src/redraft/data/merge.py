@@ -213,7 +213,7 @@ def merge(
     """Mix files of chains by a recipe. Same as `redraft data merge`. Return the result for each part.
 
     `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` contains the parts' files.
-    The default is the recipe's folder or, for a shipped recipe, the current folder.
+    By default, `folder` is the recipe's folder or, for a shipped recipe, the current folder.
     """
     path, shipped = recipe_path(recipe)
     run, plan = DataRun.of(out, options, merge), read_recipe(path)

@@ -283,9 +283,9 @@ def writing(
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show progress, and write the provenance of the output at the end.
 
-    `reads` are the files that will be read, by default the provenance's source. The output may replace the
-    source (without one, the only file of `reads`), but no other input. `beside` and `against` are inputs too.
-    The provenance lists `against`, and what `about` returns before the output is replaced.
+    `reads` are the files that will be read, by default the provenance's source. `beside` and `against` are
+    further inputs. The output may replace the source or, if there is no source, a single file in `reads`, but
+    no other input. The provenance lists `against` and the result of `about`, called before the replacement.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # imports rich, which no worker process needs
 

@@ -130,7 +130,7 @@ class Sets(NamedTuple):
 def coded(text: str) -> bytes:
     """Return a text's words, joined by single spaces, for `sets_of`.
 
-    A text of fewer than three words is similar only to equal texts, and a blank text to no text.
+    A text of fewer than three words is similar only to equal texts. A blank text is similar to no text.
     """
     if parts := words(text):
         return " ".join(parts).encode()
@@ -185,9 +185,9 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
 
 
 def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
-    """Return, for each item, the index of the first item with equal values. Shape: (items,).
+    """Return, for each item, the index of the first item with the same value in each column. Shape: (items,).
 
-    `columns` contain only the items that `full` marks. Any other item equals only itself.
+    A column has a value for each item that is True in `full`. Items that are False equal only themselves.
     """
     labels, places = np.arange(len(full)), np.flatnonzero(full)
     order = np.lexsort(columns)

@@ -76,7 +76,7 @@ def run_hashes(text: bytes, first: NDArray[np.int64], last: NDArray[np.int64]) -
 
 
 def span_hashes(digits: _Digits, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> Hashes:
-    """Hash `digits[begin:end]` for each span, as `window_hashes` does. Shape: (spans,)."""
+    """Hash the numbers `digits[begin:end]` of each span, such as word hashes or bytes. Shape: (spans,)."""
     count = len(digits) + 1
     # Powers are cached for short texts only: powers of long texts would take much memory.
     powers, inverses = _powers(1 << count.bit_length()) if count < _CACHED else _powers.__wrapped__(count)

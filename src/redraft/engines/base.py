@@ -218,7 +218,7 @@ class EngineInfo:
         name: The model's name, for records and messages.
         engine: The kind of engine: llamacpp, openvino, remote, hf or scripted.
         context: Length of the context in tokens; None if unknown.
-        continues: Continues raw text (`stream`), which native revision needs.
+        continues: Continues raw text (`stream`), as the mode `native` requires.
         token_ids: Accepts token ids as a prompt, reports token ids, and supports `encode` and `decode`.
         chats: Answers messages (`chat`).
         any_message: Accepts every `Message` of the OpenAI protocol, not only text.
@@ -231,7 +231,7 @@ class EngineInfo:
         thinks: Writes thoughts before answers, in the template's tags, and respects `Sampling.max_thoughts`.
         scores: Scores given texts (`score`).
         parameters: Number of weights of the model; None if unknown, as for servers.
-        native: The model was trained on chains, according to the metadata (`redraft.format = selfee-1`).
+        native: The model was trained to criticise and revise (metadata `redraft.format = selfee-1`).
         roles: Uses different weights for answers and for criticism and revisions (`Sampling.role`).
         certain: If a criticism contains a token less probable than this, the verdict is `unknown`. From the
             model's metadata (`redraft.certain`).
@@ -293,7 +293,7 @@ class Engine(Protocol):
         ...
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue raw text. Closing the generator stops the generation."""
+        """Continue raw text, and yield deltas. Closing the generator stops the generation."""
         raise EngineError(f"{self.info.name} supports chat, but not raw text.")
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -348,7 +348,7 @@ class Resumer(Engine, Protocol):
     def resume(
         self, asked: PromptText | Sequence[Message], sampling: Sampling, stop: Sequence[str], said: Tokens
     ) -> Replies:
-        """Continue after the tokens `said`, which count toward `max_tokens`.
+        """Continue the reply to `asked` after the tokens `said`, which count toward `max_tokens`.
 
         On the last delta, `prompt_tokens` includes `said`.
         """
@@ -360,8 +360,8 @@ async def opened_by_prompt(
 ) -> Replies:
     """Yield deltas, and detect whether the chat template ends the prompt with a thought's opening tag.
 
-    If so, `splitter.until` is set to the closing tag, otherwise to "". `known` keeps this value for later
-    requests: under True if a request turns thinking on, False if off, None otherwise.
+    If so, `splitter.until` becomes the closing tag, otherwise "". `known` keeps this text for later requests.
+    The key is True if the request turns thinking on, False if it turns thinking off, and None otherwise.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None

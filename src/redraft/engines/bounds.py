@@ -75,9 +75,9 @@ def is_open(schema: Any) -> bool:
 
 
 def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the required properties, with schemas, that are missing in a JSON object cut inside a string.
+    """Return the schema of each required property that is missing in a JSON object cut within a string.
 
-    Return None for any other text, or if the string is empty or has limits besides `maxLength`.
+    Return None for any other text, or if that string is empty or its schema has limits besides `maxLength`.
     """
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):

@@ -83,7 +83,7 @@ def findings() -> Iterator[Finding]:
 
 
 def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool, gpu: bool) -> Finding:
-    """Return the best engine for GGUF files, with the reason. `has` is the result of `instructions`."""
+    """Return a `Finding` on the best engine for GGUF files. `has` comes from `machine.instructions`."""
     wide = [name for name in ("AVX-512", "VNNI", "AMX") if has and has[name]]
     why = f"it uses {' and '.join(wide)}" if wide else "it computes them as one batch"
     many = f"{many_streams(has)} or more streams: {why}"

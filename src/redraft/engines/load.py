@@ -101,12 +101,12 @@ def kind_of(named: ModelReference) -> EngineKind:
 
 
 def forms() -> str:
-    """Return all forms of references in one line, for hints."""
+    """Return a line with all forms of a model reference, for the hints of errors."""
     return " · ".join(kind.form for kind in load_all("redraft.engines", EngineKind).values()) + _BESIDE
 
 
 def references_of(ref: str) -> tuple[str, ...]:
-    """Split a text into the references of one model's engines. Resolve short names of servers."""
+    """Split a comma-separated text into references, one for each engine. Resolve short names of servers."""
     if _exists(ref.strip()):
         return (ref.strip(),)
     first, *rest = ref.split(",")
@@ -599,7 +599,7 @@ def trained_on(adapter: Path) -> str:
 
 
 def with_gguf(ref: str, adapter: str) -> str:
-    """Return a reference to `ref` and an adapter as GGUF files, such as `default-base+lora.gguf`."""
+    """Add an adapter to `ref`. Return a reference that names GGUF files, such as `default-base+lora.gguf`."""
     base, *added = ref.split("+")
     base = "default-base" if base in DEFAULTS else base if base.lower().endswith(".gguf") else "BASE.gguf"
     return "+".join((base, *(f"{each.rstrip('/').removesuffix('.gguf')}.gguf" for each in (*added, adapter))))

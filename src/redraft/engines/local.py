@@ -142,7 +142,7 @@ class LocalEngine(Engine):
 
     async def _asked_tokens(self, messages: Sequence[Message], sampling: Sampling) -> Tokens:
         if not self._info.chats:
-            hint = "Use mode 'native', which needs no chat template, or a chat model."
+            hint = "Use a chat model, or mode 'native'. That mode needs no chat template."
             raise UsageError(f"{self._info.name} has no chat template.", hint=hint)
         told = (sampling.extra_body or {}).get(base.OF_TEMPLATE)
         told_apart = tuple(plain(messages, self._info))

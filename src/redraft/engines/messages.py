@@ -32,7 +32,7 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Convert messages for an engine that accepts only text, and perhaps tools.
+    """Convert messages for an engine that accepts only text and, with `EngineInfo.tools`, tool calls.
 
     Text parts are joined, `developer` becomes `system`, and names are kept. Anything else raises
     `RecordError`.

@@ -75,7 +75,7 @@ class PoolEngine:
 
     @classmethod
     async def start(cls, opens: Sequence[tuple[str, Open]], patience: Patience) -> Self:
-        """Open all engines at once. If a server does not answer, the engine is opened later.
+        """Open all engines concurrently. If a server does not answer, its engine is opened later.
 
         Raises:
             ModelError: The engines have different models or capabilities.
@@ -229,7 +229,7 @@ class PoolEngine:
         given_up = lasts and len(trial.tried) == len(self._members)
         if given_up or pause > patience.longest or now - trial.since >= limit:
             down = f"no server of {self._info.name} works. {self.health.trouble}"
-            hint = "Start a server, or wait longer: --patience"
+            hint = "Start a server, or wait longer: --patience SECONDS"
             raise trial.error or ServerError(down, hint=hint)
         trial.rounds += failed
         trial.tried.clear()

@@ -166,8 +166,8 @@ P = TypeVar("P", bound=ModelProcess)
 class KeptProcess(Generic[P]):
     """A model process that is restarted after a crash.
 
-    The first restart comes at once, later ones come after growing pauses. After `TRIES` crashes in a row, the
-    error is raised, and calls fail during a pause. After the pause, each call tries one restart.
+    The first restart comes at once, later restarts come after growing pauses. From `TRIES` crashes in a row
+    on, calls raise the error until a pause is over. The first call after the pause tries one restart.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:
@@ -199,7 +199,7 @@ class KeptProcess(Generic[P]):
     async def replace(self, dead: P, crash: EngineCrash, crashes: int) -> None:
         """Start a new process, unless another call has replaced `dead`. Cancelling does not stop the start.
 
-        `crashes` counts the crashes since the caller's last token. From `TRIES` on, the error is raised.
+        `crashes` counts the crashes since the caller's last token. `TRIES` or more crashes raise the error.
         """
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)

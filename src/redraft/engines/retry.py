@@ -187,7 +187,7 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Reserve an amount, or give back a negative one. Make up for at most `catch_up` idle seconds."""
+        """Reserve calls or tokens. A negative amount frees them. Use at most `catch_up` past idle seconds."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
@@ -204,8 +204,8 @@ class RateLimit:
 
     - `rpm` and `tpm` are spread evenly over the minute. A call reserves the mean number of tokens of earlier
       calls, until the actual number is known.
-    - From the first 429 on, the number of active requests is limited. A 429 for a request sent since the last
-      cut lowers the limit, and each successful reply raises it.
+    - From the first 429 on, the number of active requests is limited. A 429 lowers the limit, unless the
+      request was sent before the limit was last lowered. Each successful reply raises the limit.
     """
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
@@ -255,11 +255,11 @@ class RateLimit:
         self._mean += (tokens - self._mean) / min(self._calls, LATEST)
 
     def grow(self) -> None:
-        """Allow more active requests: one more for each round of replies."""
+        """Raise the limit on active requests by 1 / limit, after a successful reply."""
         self._most += 1 / self._most
 
     def shrink(self, asked: float) -> None:
-        """Allow fewer active requests after a 429, unless the request was sent before the last cut."""
+        """Lower the limit on active requests after a 429, unless `asked` precedes the last lowering."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = clock()

@@ -70,7 +70,7 @@ class Names:
         self._text, self._read, self.member = "", 0, -1
 
     def take(self, text: str) -> str | None:
-        """Add a piece. If a name is repeated, return the text before that member, with closed brackets."""
+        """Add a piece. If a member repeats a name, return the text before the member and closing brackets."""
         self._text += text
         for found in _MARKS.finditer(self._text, self._read):
             mark, names = found[0], self._open[-1] if self._open else None
@@ -128,7 +128,7 @@ def for_servers_of_llamacpp(schema: Any) -> Any:
 
 
 def for_xgrammar(schema: Any) -> tuple[Any, frozenset[str]]:
-    """Return a schema that XGrammar, OpenVINO's schema library, reads correctly, and the removed keywords."""
+    """Adapt a schema to OpenVINO's XGrammar. Return the schema, and the keywords that are not enforced."""
     left = set[str]()
 
     def changed(part: Mapping[str, Any]) -> dict[str, Any]:

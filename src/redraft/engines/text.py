@@ -64,7 +64,7 @@ class Spelling:
         return FinalText()
 
     def end(self, *unspoken: int) -> FinalText:
-        """Return the text held back. Unless it ends at a stop string, its tokens include `unspoken`."""
+        """Return the text held back. Add the tokens `unspoken`, unless the text ends at a stop string."""
         if self._unspelt:
             start, after = self.decode(self.before), self.decode(self.before + self._unspelt)
             cut = self._release(after.removeprefix(start).rstrip(_BROKEN), len(self._unspelt))

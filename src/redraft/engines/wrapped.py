@@ -167,7 +167,7 @@ class JournaledEngine(WrappedEngine):
     early are not stored. Closing this engine leaves the journal open.
 
     `identity` contains JSON values that identify the model. `scope` is the item's id in a job, or empty for
-    a cache, which all items share. `used` is the number of a resumed chain's replies.
+    a cache, which all items share. `used` is the number of replies that a resumed chain already contains.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ def log_evidence(values: Sequence[float], mean: float, bets: Any = BETS) -> floa
     Args:
         values: The sampled values, each at least 0, in any order.
         mean: The largest mean under the hypothesis, above 0.
-        bets: Shares of the wealth to bet, above 0 and below 1.
+        bets: The share of wealth that each of several gamblers bets, above 0 and below 1.
     """
     found, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
     wealth = np.log1p(bets[:, None] * (found / mean - 1)) @ counts

@@ -20,8 +20,8 @@ def question_id(chain: Chain) -> str:
 def item_of(chain: Chain) -> str:
     """Return the id of a chain's item. All runs and turns of a question are one item.
 
-    For a further sample (`redraft eval --samples`), this is the record's id. Otherwise, this is the chain's
-    id, in which the source record's `question_id`, if any, replaces all after the last `/`.
+    For a further sample of a record (`redraft eval --samples`), return the record's id. Otherwise, return the
+    chain's id. If the source record has a `question_id`, it replaces all after the last `/` in that id.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)

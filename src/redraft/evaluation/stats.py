@@ -59,8 +59,8 @@ Figure = Callable[[Numbers], Numbers]
 class Estimate:
     """A figure and a 95 % interval.
 
-    If nothing was counted, all three are NaN. If the figure has no bounds, the ends are also NaN for a single
-    question and for questions that all agree.
+    If nothing was counted, all fields are NaN. If the possible range of the figure is unknown, `low` and
+    `high` are also NaN for a single question and for questions that all agree.
     """
 
     value: float
@@ -232,9 +232,9 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among all trials, from the hits and trials of each row.
 
-    The interval is the bootstrap's over clusters. If there are few clusters, or if all are equally large and
-    each has only hits or no hits, it is Wilson's for the effective number of clusters (Kish, Journal of
-    Official Statistics 8 (1992), 183).
+    The interval comes from the bootstrap over clusters. If clusters are few, or if all are equally large and
+    each has only hits or only misses, the interval is Wilson's, for the effective number of clusters (Kish,
+    Journal of Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]

@@ -87,7 +87,7 @@ FETCHING = Event()  # set while a file is being fetched, so that no line is draw
 
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Set `FETCHING` in a `with` block."""
+    """Set the event `FETCHING` during a `with` block, so that no progress line is drawn."""
     FETCHING.set()
     try:
         yield
@@ -153,7 +153,7 @@ def _downloaded(repo: str, file: Any, *, check: bool) -> Path:
 
 
 def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
-    """Fetch the weights, configuration and tokenizer of a model, delta or adapter, unless cached.
+    """Fetch the weights, configuration and tokenizer of a model, weight delta or adapter, unless cached.
 
     Raises:
         ModelError: The repository does not exist, is not accessible or has no usable weights, or the hub

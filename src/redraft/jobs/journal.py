@@ -48,12 +48,12 @@ def key_of(asked: Any) -> str:
 
 
 def raw_key(key: str) -> str:
-    """Return the key of a raw reply. Storing the parsed reply under `key` deletes the raw reply."""
+    """Return the key of a batch's unparsed reply, which is deleted when a reply is stored under `key`."""
     return key_of(["batch", key])
 
 
 class Journal(AbstractContextManager["Journal"]):
-    """An open journal."""
+    """An open journal: a file of paid replies, each stored under a key."""
 
     replayed = 0  # replies taken from the journal instead of being paid for; callers count them
 
@@ -107,7 +107,7 @@ class Journal(AbstractContextManager["Journal"]):
         self._sync()
 
     async def store(self, key: str, reply: Any) -> None:
-        """Store a reply like `put`."""
+        """Store one reply, as `put` does. Concurrent calls share one sync."""
         self._write({key: reply})
         if self._next is None:
             self._next = asyncio.ensure_future(self._sync_all())

@@ -57,7 +57,7 @@ def has_gpu() -> bool:
 def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of memory that new work may use without swapping.
 
-    In a container, the container's limit applies. Cached files count as free. On macOS, all memory does.
+    In a container, the container's limit applies. Cached files count as free. On macOS, return all memory.
     """
     if sys.platform == "win32":
         return windows.free_memory()

@@ -102,7 +102,7 @@ def _uninterrupted() -> Iterator[None]:
 def batches(
     items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
 ) -> Iterator[tuple[list[T], int]]:
-    """Yield each batch with its size in bytes. It ends at `most` items, or once `most_bytes` are reached."""
+    """Yield each batch with its size in bytes. A batch ends at `most` items, or at `most_bytes` or more."""
     batch: list[T] = []
     size = 0
     for item in items:

@@ -163,7 +163,7 @@ class ItemProgress(ProgressLine):
         super().update(now=now)
 
     def parts(self) -> list[str]:
-        """Return the items done, tokens per second, the time, the note, and the current item or `waiting`."""
+        """Return items done, tokens/s, time left or elapsed, `note`, and `waiting` or the current item."""
         done, left = super().parts()
         pace = round(self.per_second(self.tokens + self.writing))
         if self.opening:

@@ -92,7 +92,7 @@ class RunFile:
         if (before := self.read()) is None:
             name = self.path.name
             why = f"{name} cannot be read" if self.path.exists() else f"its record {name} is missing"
-            hint = f"Write {self._elsewhere}, or {self._start_over or 'move this one away'}."
+            hint = f"Write {self._elsewhere}, or {self._start_over or f'move {self.output} away'}."
             raise OutputError(f"{self.output} is not empty, but {why}.", hint=hint)
         if found := list(_differences(before, provenance)):
             journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")

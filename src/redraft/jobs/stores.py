@@ -142,5 +142,5 @@ def _reading(url: str) -> Iterator[None]:
     except OSError as error:
         # A store also answers "Forbidden" to a signature that is too old or too new.
         clock = " Check the clock of this machine too." if isinstance(error, PermissionError) else ""
-        hint = f"Check the address, and that you may read it.{clock}"
+        hint = f"Check the address, and that you may read the file.{clock}"
         raise UsageError(f"{url} cannot be read: {_reason(error)}.", hint=hint) from None

@@ -260,7 +260,7 @@ async def finished(
         show(event)
         if isinstance(event, Finished):
             return event.chain
-    raise AssertionError("the loop ended without a chain")
+    raise AssertionError("the events ended without a Finished event")
 
 
 async def no_engine(_role: Role, reference: str) -> Engine:
@@ -422,11 +422,11 @@ def settled(
     """Decide who answers: the default model's adapters, or its base model alone.
 
     Args:
-        once: Whether revising is ruled out. By default, the options decide.
+        once: Whether the answer must not be revised. The default is True if the options allow no revisions.
 
     Returns:
-        The options, and the prompt reworded as in the adapters' training (`engines.learnt`). If there is no
-        rewording, the base model answers. It revises only for requested revisions, checks or critics.
+        The options, and the prompt in the wordings of the adapters' training (`engines.learnt`). If there
+        are none, the base model answers. It revises only if revisions, checks or a critic were requested.
     """
     drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)

@@ -22,9 +22,9 @@ _A = re.compile(
 
 
 def with_article(before: str, new: str, text: str) -> tuple[str, str]:
-    """Return `before` and the `new` passage that follows, with "a" or "an" as needed.
+    """Fit "a" or "an" at the end of `before` to the passage `new`, which follows. Return both texts.
 
-    A changed article moves from `before` to `new`. Without common English words in `text`, nothing changes.
+    A changed article is moved to the start of `new`. If `text` has no common English words, nothing changes.
     """
     article = _ARTICLE.search(before)
     if not article or not new[:1].isalnum() or not _ENGLISH.search(text):

@@ -209,7 +209,7 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
 
 
 def joined(fits: CheckResult, own: CheckResult) -> CheckResult:
-    """Join a call's results by schema and by checks. If they share an argument, only the schema's counts."""
+    """Join a call's results by schema (`fits`) and checks (`own`). If both fault an argument, use `fits`."""
     if fits.passed or not (fits.places and own.places) or {*fits.places} & {*own.places}:
         return own if fits.passed else fits
     both = {"message": f"{fits.message} {own.message}", "places": fits.places + own.places}
@@ -277,7 +277,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text replaces a call: a call is due, or the text is JSON after earlier calls."""
+    """Return whether a text was written instead of a call: a call is due, or JSON follows earlier calls."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 
@@ -331,7 +331,7 @@ def _reads(call: Mapping[str, Any]) -> bool:
 
 
 def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
-    """If the last step has only one call, and its arguments are not JSON, return its tool, otherwise None."""
+    """If the last step has one call, whose arguments are not JSON, return the called tool, otherwise None."""
     match steps[-1].tool_calls if steps else ():
         case (call,) if not _reads(call):
             return next((tool for tool in tools if _name_of(call) in _named([tool])), None)

@@ -50,8 +50,8 @@ class Transcript:
     def force(self, text: str, *, heading: bool = False) -> ops.Loop[None]:
         """Append a text that the model did not write.
 
-        Tokens without text, such as those of a stop string, are removed before it; with `heading`, white
-        space too.
+        First, tokens without text, such as the tokens of a stop string, are removed from the end. With
+        `heading`, white space at the end is removed too.
         """
         kept = self.text.rstrip() if heading else self.text
         while self.marks[-1][1] > len(kept):
@@ -115,7 +115,7 @@ class Stream:
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def unsure(self, index: int) -> bool:
-        """Return whether feedback on an answer is too uncertain or, on an exercise, calculates wrongly."""
+        """Return whether an answer's feedback is too uncertain or, if the prompt is an exercise, wrong."""
         if self.state.plan.exercises:
             from redraft.engines import learnt
 
@@ -188,7 +188,7 @@ class Stream:
         self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
-        """Yield a `Progress` with all complete sections. `unpaid` is usage by step that the state lacks."""
+        """Yield a `Progress` with all complete sections. `unpaid` is further usage, by index of the step."""
         if not self.parser.index:
             return
         complete = len(self.before) + self.parser.index
@@ -223,8 +223,8 @@ class Stream:
 def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
-    The wordings in `Plan.exercises` are tried in turn, until feedback calculates and reaches the answer. If
-    none succeeds, or the model was not trained on such prompts, the base answers, unless there are checks.
+    The wordings in `Plan.exercises` are tried until the calculation in the feedback leads to the answer. If
+    none succeeds, or the prompt is unlike the training, the base model answers, unless there are checks.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)

@@ -98,8 +98,8 @@ class Encode:
 class Text:
     """Event: a piece of an answer, of feedback, or of a patch. Feedback has the index of its answer.
 
-    All drafts have index 0. A patch rewrites one `place` of the previous answer or, without `place`, several.
-    An empty piece begins a new try. After a patch, the whole answer follows.
+    All drafts have index 0. A patch rewrites `place` in the previous answer, or several places if `place` is
+    None. Each reply with a patch begins with an empty piece. After a patch, the whole answer follows.
     """
 
     kind: Kind | Literal["patch"]

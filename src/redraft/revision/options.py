@@ -321,7 +321,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether the judge may have to choose a draft or run a check. Any check object may need it."""
+        """Whether a judge may have to choose a draft or run a check. Any check object may need a judge."""
         if not self.checked:
             return self.most_drafts > 1
         return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)

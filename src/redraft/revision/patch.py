@@ -86,7 +86,7 @@ class Edit:
 
 
 def faults_of(result: CheckResult, step: Step, before: str) -> list[tuple[int, int]]:
-    """Return the character ranges of faults in the step's patch, except words that occur in `before`."""
+    """Return the character ranges of faults in the step's patch, except faults that `before` has too."""
     spans = [json_reading.characters_of(step.answer, each) for each in result.places * (not result.passed)]
     own = [json_reading.characters_of(step.answer, each) for each in step.patch]
     mine = [span for span in spans if span and any(each and _touch(span, each) for each in own)]
@@ -100,10 +100,10 @@ def _touch(one: Place, other: Place) -> bool:
 
 
 def edits_of(state: State) -> list[Edit]:
-    """Return the parts of the last answer to rewrite, in order, or [] if the answer should not be patched.
+    """Return the parts to rewrite in the last answer, in order, or [] if the answer should not be patched.
 
-    Every failed check must name places. Unless the option `places` is set, all together must cover less than
-    half of the text. A patch that did not raise the score is the last.
+    Every failed check must name places. The parts that a model rewrites must be less than half of the text,
+    unless the option `places` is set. After a patch that does not raise the score, no other patch follows.
     """
     plan, steps = state.plan, state.steps or [Step(answer="")]
     *_, before, step = [steps[0], *steps]
@@ -150,7 +150,7 @@ def edits_of(state: State) -> list[Edit]:
 
 
 def values_of(answer: str, pointers: Iterable[str], schema: Any, kept: Iterable[str] = ()) -> list[Edit]:
-    """Return edits for wrong, missing or surplus JSON values at `pointers`. Types at `kept` do not change."""
+    """Return edits of wrong, missing or extra values at JSON `pointers`. Values at `kept` keep their type."""
     (start, text), found, gone = json_reading.json_in(answer), list[Edit](), list[list[str]]()
     for each in sorted(pointers) if start >= 0 else ():
         part = schema_at(schema, keys_of(each))
@@ -478,8 +478,8 @@ def _piece(answer: str, edit: Edit, reply: ops.Generated) -> str | None:
 def asked(state: State, base: Step, edits: Sequence[Edit], messages: Messages, _: int) -> ops.Loop[Step]:
     """Ask for new text for numbered parts, or for new values at JSON pointers. Return the new step.
 
-    A complete new answer becomes a step without `patch`, a useless reply an empty step. Ignored wishes are
-    sent once more. `state.left` lists wishes that remain unmet.
+    A complete new answer becomes a step without `patch`. A useless reply becomes an empty step. If only some
+    wishes are met, the others are sent once more. `state.left` lists wishes that remain unmet.
     """
     from redraft.revision import replies  # engines that continue an answer rarely need it
 

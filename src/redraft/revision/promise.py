@@ -53,7 +53,7 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why a promise does not apply, from the recipe's options (`own`) and the given ones (`asked`)."""
+    """Yield reasons why a promise does not apply. `own`: the recipe's options. `asked`: the given options."""
     if promise.options not in ("", _digest(own)):
         yield "the recipe's options were edited (to see which: redraft diagnose FILE --verify)"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:
@@ -104,9 +104,9 @@ def promise_of(recipe: dict[str, Any], path: str) -> Promise | None:
 class Watch:
     """Counts answers, and warns once if fewer answers pass than a recipe promised.
 
-    Also warns once about an answer without checks, or with checks that the promise does not cover.
-
-    If the promise is kept, the risk of the first warning is 5 % at most (papers: `evaluation.evidence`).
+    If the recipe keeps its promise, the probability of this warning is at most 5 % (papers:
+    `evaluation.evidence`). Another warning, also given once, is about an answer without checks, or with
+    checks that the promise does not cover.
     """
 
     def __init__(self, promise: Promise, recipe: str) -> None:

@@ -131,7 +131,7 @@ def _check_template(name: str, template: Any) -> None:
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
             f"the template {name} asks for nothing if no faults were found.",
-            hint="Add a paragraph without {found}. Those with {found} are left out if there are no faults.",
+            hint="If there are no faults, paragraphs with {found} are left out. Add one without {found}.",
         )
 
 

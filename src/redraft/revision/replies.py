@@ -238,8 +238,8 @@ def _on_lines(answer: str, edit: Edit, new: str) -> str:
 def new_values(reply: ops.Generated, answer: str, edits: Sequence[Edit]) -> list[str]:
     """Return the reply's new text for each value, or "" for a missing value.
 
-    Values are found by JSON pointer, or nested as in the original object. For one edit, the reply may be the
-    value alone.
+    The reply maps JSON pointers to values, or is an object with the values at the same places as in `answer`.
+    For one edit, the reply may be only the value.
     """
     old = answer[edits[0].begin : edits[0].end] if len(edits) == 1 else ""
     try:
@@ -271,8 +271,8 @@ def pieces_of(
 ) -> dict[int, str]:
     """Return the numbered parts of a reply, or {} if a number is wrong or other text comes first.
 
-    A part is one line or, if the old part has several lines, one paragraph. With `lists`, a part may be a
-    list. Parts with numbers in `free` may be longer. If not `whole`, drop the last part.
+    A new part is one line or, if the old part has several lines, one paragraph. With `lists`, a list may
+    replace a part. The parts numbered in `free` may have any length. If not `whole`, drop the last part.
     """
     if len(olds) > 1 and not any("[2]" in old for old in olds):  # numbers may follow one another on a line
         reply = re.sub(r"[ \t]+(?=\[[2-9]\][ \t])", "\n", reply)

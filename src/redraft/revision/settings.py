@@ -79,9 +79,9 @@ class Settings:
         table: str = "",
         tell: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Read settings. Given options override the recipe, and the recipe overrides `below`.
+        """Read settings from `given`, its recipe, and `below`. In a conflict, the earlier source counts.
 
-        `OptionModel.read` explains `table`.
+        `table` is as in `OptionModel.read`.
         """
         given = dict(given)
         name = given.pop("recipe", None)
@@ -125,7 +125,7 @@ class Settings:
             check_files(reference)
 
     def arguments(self) -> RevisionKeywords:
-        """Return the arguments of `arevise`, with models as references."""
+        """Return the arguments of `arevise`. Models are references, such as `default`, not open engines."""
         flags: Flags = self.values
         given = {name: value for name, value in flags.explicit.items() if name in PlainOptions.model_fields}
         if flags.check:

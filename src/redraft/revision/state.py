@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """The number of seeds used up by complete texts of the chain to resume."""
+        """The number of seeds that the chain to resume has used for its complete texts."""
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
         if self.exercises:  # adapters' texts use up no seed
@@ -194,18 +194,18 @@ class State:
         return index < self.plan.options.min_revisions
 
     def room(self, role: Role = "writer", *, used: int = 0, most: int | None = None) -> int:
-        """Return the most tokens that the next call may generate, after `used` tokens of the same text.
+        """Return how many tokens the next call may generate, limited by the text's length and the budget.
 
-        If given, `most` replaces `max_tokens`.
+        The text may have `most` tokens, by default `max_tokens`, and has `used` tokens already.
         """
         wanted = (most or self.plan.sampling.max_tokens) - used
         left = self.plan.options.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
 
     def length(self, role: Role = "writer", *, most: int | None = None) -> int | None:
-        """Return the most tokens that a reply to messages may have. None leaves the limit to the server.
+        """Return how many tokens a reply to messages may have, or None if the server sets the limit.
 
-        If given, `most` replaces `max_tokens`.
+        `most` replaces the option `max_tokens`.
         """
         plan, info = self.plan, self.plan.models[role]
         asked = most or "max_tokens" not in plan.sampling.unset
@@ -268,14 +268,14 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the feedback of adapters calculates correctly, with the adapters' last answer as result."""
+        """Whether the adapters' feedback calculates correctly and arrives at the adapters' last answer."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the best index or None. On exercises, adapters' steps must pass, unless `holds`."""
+        """Return the best index or None. Unless `holds`, adapters' answers to exercises must pass."""
         steps, options = self.steps, self.plan.options
         if self.plan.exercises and not self.holds:
             own = [step if step.passed else Step(answer="") for step in steps[: self.own]]
@@ -381,7 +381,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
 def complete_steps(chain: Chain) -> tuple[Step, ...]:
     """Return the steps to resume from.
 
-    The last answer is judged again, unless it was rejected, or accepted by an adapter.
+    The last answer loses its feedback and is judged again, unless it was rejected or an adapter accepted it.
     """
     if not chain.steps:
         return ()

@@ -53,10 +53,10 @@ def marked(answer: str, places: Sequence[Any]) -> list[Edit]:
     """
     lone = next((each.strip() for each in places if isinstance(each, str)), "")
     if lone and len(places) > 1:
-        hint = "Combine them into one wish, or give each a place: places=[('a passage', 'a wish')]."
+        hint = "Combine them into one wish, or give each a passage: places=[('a passage', 'a wish')]."
         if len(places) == 2 and lone in answer:
             hint = f"Put the passage and the wish for it in a pair: places=[{tuple(places)!r:.80}]."
-        raise UsageError(f"{len(places)} wishes were given, but {lone!r:.60} has no place.", hint=hint)
+        raise UsageError(f"{len(places)} wishes were given, but {lone!r:.60} has no passage.", hint=hint)
     found = list[Edit]()
     wanted = [edit for place in _plain(answer, lone) or places for edit in _edits(answer, place)]
     for edit in sorted(_numbered(answer, wanted), key=lambda edit: edit.begin):

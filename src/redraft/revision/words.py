@@ -105,7 +105,7 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
 
 
 def faults_of(chain: Chain, *, with_checks: bool, shown: bool = False) -> Iterator[tuple[str, str | None]]:
-    """Yield message and hint (or None) of each fault of the best answer. `shown`: the user saw all steps."""
+    """Yield each fault of the best answer: message, and hint or None. `shown`: the user saw all steps."""
     if chain.stop == "cancelled" or chain.best is None:
         yield _without_end(chain)
         return

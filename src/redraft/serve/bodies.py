@@ -55,9 +55,9 @@ def option(
 ) -> Checked:
     """Return the validator of a field that sets an option of redraft.
 
-    `most` is the server's limit for a number or for the length of a list. With `single`, a text stands for a
-    list with one text. `schema` replaces the option's JSON Schema. `folds` converts values that only
-    OpenAI's API accepts.
+    `most` is the server's limit for a number or for the length of a list. With `single`, the field may be
+    a text instead of a list of one text. `schema` replaces the option's JSON Schema. `folds` converts values
+    of OpenAI's API that the option does not accept.
     """
     span = ""
     if schema is None:

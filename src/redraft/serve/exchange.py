@@ -211,7 +211,7 @@ def patient(send: Send) -> Send:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], leave: Callable[[], bool]) -> None:
-    """Await `work`. If the client disconnects, cancel `work`, after up to `GRACE` s if `leave()` is true.
+    """Await `work`. If the client disconnects, cancel `work` (up to `GRACE` s later if `leave()` is true).
 
     Raises:
         ClientGone: The client disconnected first.

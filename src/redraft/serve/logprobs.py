@@ -40,7 +40,7 @@ class Noting(WrappedEngine):
         self._taken: dict[int, tuple[int, int]] = {}
 
     def take(self, index: int) -> tuple[int, list[Token]]:
-        """Return (length of an answer's text at the last `take`, tokens since then)."""
+        """Return the length of an answer's text at the last `take`, and the tokens since then."""
         taken, before = self._taken.get(index, (0, 0))
         tokens = self._answers[index][taken:] if index < len(self._answers) else []  # else it has not begun
         self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)

@@ -111,7 +111,7 @@ class Models:
         return found
 
     def promises(self) -> dict[str, Watch]:
-        """Return the `promise.Watch` of each model that has one, by model name."""
+        """Return, by model name, the `promise.Watch` of each model whose recipe has a promise to check."""
         return {model.name: model.watch for model in (self._by_name or {}).values() if model.watch}
 
     def named(self, name: str, param: str = "model") -> Model:

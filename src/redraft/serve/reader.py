@@ -121,7 +121,7 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def counted(body: bytes, signs: bytes, most: int) -> int:
-    """Count the `signs` in JSON outside strings. A count up to `most` may include strings."""
+    """Count the `signs` in JSON. Signs inside strings are not counted if the count would exceed `most`."""
     if (found := sum(map(body.count, signs))) <= most:
         return found
     # With only unescaped quotes and signs left, every other piece between quotes is a string.

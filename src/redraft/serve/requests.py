@@ -418,7 +418,7 @@ class ChatRequest(SampledRequest, RevisedRequest):
 
 
 def by_messages(options: RevisionOptions) -> RevisionOptions:
-    """Replace mode `auto` by `prompted` if the model accepts messages and nothing is checked or revised."""
+    """Set the mode `prompted` instead of `auto` if nothing is checked or revised and the model can chat."""
     # `auto` may choose `native`, which does not support stop strings, tools and log-probabilities.
     plain = only_answer(options) and options.mode == "auto" and engine_of(options).info.chats
     return options.model_copy(update={"mode": "prompted"}) if plain and not options.checks else options

@@ -92,9 +92,9 @@ def attend(
         scaling: Factor for the scores, by default 1 / sqrt(width).
         sliding_window: Number of tokens to which a token attends, including the token.
         softcap: Soft limit for the size of scores (Gemma 2).
-        position_ids: [1, tokens]. Used only without `cu_seq_lens_q`.
+        position_ids: [1, tokens]. Without `cu_seq_lens_q`, an example begins where these restart.
         cu_seq_lens_q, max_length_q: See `segments`.
-        branches: Each branch of a `Tree` (`rl.policy`): its length, and the indices of the branches above it.
+        branches: For each branch of a `rl.policy.Tree`: length, and indices of branches that form its prefix.
 
     Returns:
         The output, [batch, tokens, heads, value width], and None in place of attention weights.

@@ -138,7 +138,7 @@ def counted_in(batch: Batch) -> int:
 
 
 class SharedMeans:
-    """Means over steps and processes, for the log: each sum divided by the sum named `count`."""
+    """Means over steps and processes, for the log: sums, divided by one more sum, which is named `count`."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -214,7 +214,7 @@ class Data(Source):
             yield self.collate([[self.prepared[int(each)] for each in self.rows[row]] for row in rows])
 
     def counted(self, batch: Batch) -> int:
-        """Return the number of pairs or of trained tokens in a batch."""
+        """Return the number of pairs in a batch or, without pairs, the number of trained tokens."""
         return counted_in(batch)
 
     def names(self, epoch: int, number: int) -> list[str]:

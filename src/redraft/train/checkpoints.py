@@ -180,9 +180,9 @@ def _sum(path: Path) -> int:
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
-    """Return the newest intact checkpoint or None, and a remark on each newer damaged checkpoint.
+    """Return the newest intact checkpoint, and a remark on each newer damaged checkpoint.
 
-    Raise `ModelError` if no checkpoint is intact, but at least one has `complete.json`.
+    Without an intact checkpoint, return None, or raise `ModelError` if a checkpoint has `complete.json`.
     """
     found = checkpoints(output)
     whole = None
@@ -230,14 +230,14 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""
     resumes = ", without --overwrite_output_dir: the run resumes from the newest checkpoint" if whole else ""
-    hint = f"Make room or allow writing, and type the same command again{resumes}."
+    hint = f"The folder must be writable and have free space. Then type the same command again{resumes}."
     return OutputError(f"{part or output} cannot be written: {why}.{left}", hint=hint)
 
 
 def prune(output: Path, limit: int | None) -> None:
     """Delete folders of unfinished saves. With `limit`, keep only the `limit` newest complete checkpoints.
 
-    Checkpoints without `complete.json` are kept, because another trainer may own them.
+    Folders `checkpoint-N` without `complete.json` are always kept, because another trainer may own them.
     """
     for broken in output.glob(f"{_ASIDE}*"):
         shutil.rmtree(broken, ignore_errors=True)

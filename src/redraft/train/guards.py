@@ -43,7 +43,7 @@ class Moment:
 
     @property
     def lower(self) -> float:
-        """A learning rate to try next: a quarter of the peak, but at most the default."""
+        """A learning rate to try next: a quarter of the peak learning rate, but at most redraft's default."""
         return min(self.asked / 4, self.usual)
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ def no_number(moment: Moment, found: tuple[str, bool] | None = None) -> ModelErr
 
 @dataclass
 class Divergence:
-    """Detect a loss that is more than `MARGIN` above `best` for `patience` steps in a row."""
+    """Detect a loss more than `MARGIN` above its lowest mean (`best`) for `patience` steps in a row."""
 
     patience: int  # steps in a row; 0 for never
     best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats

@@ -131,10 +131,10 @@ def computes_bf16(*, gpu: bool = True) -> bool:
 
 
 def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
-    """Return the dtype of the weights during training.
+    """Return the dtype of the model's weights during training.
 
-    If `name` is "auto", trained weights have 32 bits. With an adapter, the model's frozen weights are in bf16
-    if the machine has instructions for bf16.
+    If `name` is "auto", the dtype is bf16 if an adapter is trained (`lora`) and the machine has instructions
+    for bf16, otherwise float32. Raise `UsageError` for float16 without an adapter.
     """
     if name == "float16" and not lora:
         found = "weights in float16 cannot be trained: the range of float16 is too small for gradients."

@@ -189,7 +189,7 @@ class SftOptions(LossOptions):
         super().check()
         if self.answer == "first" and self.training_objective != "answer":
             hint = "--training_objective answer --answer first"
-            raise UsageError("--answer first has no effect without --training_objective answer.", hint=hint)
+            raise UsageError("--answer has no effect without --training_objective answer.", hint=hint)
 
 
 class RewardOptions(LossOptions):
@@ -384,13 +384,13 @@ OLD = {
 
 
 def parse(words: Sequence[str], options: type[Own]) -> Own:
-    """Parse the words after a verb of `redraft train`."""
+    """Return the settings in the words after a verb of `redraft train`: a recipe, if any, and flags."""
     recipe, words = (words[0], words[1:]) if words and not words[0].startswith("--") else (None, words)
     return settings_of(options, recipe, lambda: read_flags(words, options))
 
 
 def settings_of(options: type[Own], recipe: str | None, given: Callable[[], Mapping[str, Any]]) -> Own:
-    """Return the recipe's settings, overridden by the result of `given()`."""
+    """Return a recipe's settings, overridden by the user's settings, which `given()` returns."""
     merged = _by_current_names(read_recipe(recipe, options)) if recipe else {}
     merged |= _by_current_names(given())
     for name in merged.keys() - options_of(options).keys():
@@ -434,7 +434,7 @@ def read_flags(words: Sequence[str], options: type[RunOptions]) -> dict[str, Any
             values[flag] = [*before, *given]
         elif not flag:
             hint = f"redraft train {options.verb} [RECIPE] --name value …"
-            raise UsageError(f"{word!r} does not belong to a flag.", hint=hint)
+            raise UsageError(f"{word!r} has no flag before it.", hint=hint)
         else:
             values[flag].append(word)
     return {name: _value(name, several, known[name], options) for name, several in values.items()}

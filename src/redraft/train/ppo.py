@@ -286,7 +286,7 @@ class Ppo(Source):
 
 
 class Experience:
-    """Converts rollout batches to tensors, and adapts β after each batch."""
+    """Converts rollout batches to tensors, and adapts β (the KL coefficient) after each batch."""
 
     def __init__(self, policy: Learner, own: PpoOptions, *, size: int, bf16: bool) -> None:
         self._policy, self._own, self._size, self._bf16 = policy, own, size, bf16
@@ -295,7 +295,7 @@ class Experience:
         self._begins = True  # whether no rollout batch is complete yet
 
     def state_dict(self) -> dict[str, Any]:
-        """Return β and further state, to save in a checkpoint."""
+        """Return the state to save in a checkpoint, including β."""
         return {"beta": self.beta, "kl_coef": self._policy.kl_coef, "begins": self._begins}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -432,14 +432,14 @@ def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return the mean KL(sampler ‖ trainer) per token, in nats. Empty if the sampler gave no log-probs."""
+    """Return a metric: mean KL(sampler ‖ trainer) per token, in nats; {} if the sampler gave no log-probs."""
     if not (known := mask & ~drawn.isnan()).any():
         return {}
     return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
 
 
 def of_groups(scores: Tensor, samples: int) -> dict[str, float]:
-    """Return the share of prompts whose answers all have equal scores. Empty with one answer per prompt."""
+    """Return a metric: the share of prompts with equal scores for all answers; {} if each has one answer."""
     if samples == 1:
         return {}
     alike = [not algorithm.deviation(each) for each in scores.view(-1, samples)]

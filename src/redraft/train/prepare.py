@@ -99,7 +99,7 @@ class DataReport:
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, origin: tuple[str, str], found: tuple[Example, ...] | Skipped) -> None:
-        """Count a record. `origin` is the name of the data set (or file) and the licence."""
+        """Count a record. `name` is the record's id, and `origin` the pair (data set or file, licence)."""
         self.records += 1
         if isinstance(found, Skipped):
             known = found.reason in self.skipped or len(self.skipped) < _REASONS
@@ -172,7 +172,7 @@ class Prepared:
 
 
 def open_prepared(folder: Path, key: str) -> Prepared | None:
-    """Return the prepared data in a folder, or None if the data is missing, damaged, or has another key."""
+    """Return a folder's prepared data, or None if missing, damaged, or not prepared for `key` (`key_of`)."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         about = json.loads((folder / ABOUT).read_bytes())
         if about["key"] == key and all(about["files"][name] == sha256_of(folder / name) for name in _FILES):

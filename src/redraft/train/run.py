@@ -135,7 +135,7 @@ def remove_result(output: Path) -> None:
 def licensed(
     title: str, model: str, prepared: Prepared, paths: Sequence[str]
 ) -> tuple[tuple[Source, ...], str | None]:
-    """Return a trained model's sources, and the text of the model card (None if no licence is known)."""
+    """Return a trained model's base and data as sources, and the model card (None if no licence is known)."""
     path = Path(model).expanduser()
     here = path.is_dir()
     folder = path if here else fetch_card(model)

@@ -279,11 +279,11 @@ class Trained:
             raise unreadable(folder, error) from error
 
     def check_way(self, folder: Path) -> None:
-        """Raise `ModelError` if either only the checkpoint or only this run uses FSDP."""
+        """Raise `ModelError` unless the checkpoint and this run both use FSDP, or neither does."""
         ways = {True: "with FSDP", False: "without FSDP"}
         ours, theirs = ways[bool(self.fsdp)], ways[any(folder.glob("pytorch_model_fsdp*"))]
         if ours != theirs:
-            hint = f"Resume {theirs}, or start a new run from the checkpoint, with another --output_dir: "
+            hint = f"Resume {theirs}. Or start a new run from the checkpoint: --output_dir NEW "
             hint += f"--model_name_or_path {folder}"
             raise ModelError(f"{folder} was saved {theirs}, but this run is {ours}.", hint=hint)
 

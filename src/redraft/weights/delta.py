@@ -100,8 +100,8 @@ def apply(
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
-    A base with another fingerprint is rejected. For deltas of other tools, only shapes and configuration must
-    fit, and if they add rows, `vocab` must say whether missing rows of the base are `zero` or the `mean` row.
+    The base must have the fingerprint in the delta's header. If another tool made the delta, only shapes and
+    configuration must fit, and `vocab` says if rows that the base lacks count as `zero` or as the `mean`.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -208,7 +208,7 @@ def _found_recipe(
         convention, why = settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
     elif vocab not in (None, recipe.vocabulary):
-        hint = f"Leave --vocab out: the delta's header says {recipe.vocabulary}."
+        hint = f"Leave --vocab out. The delta records the right value: {recipe.vocabulary}."
         raise UsageError(f"--vocab {vocab} is wrong for {delta.path}.", hint=hint)
     else:
         why = "as the delta records"
@@ -290,9 +290,9 @@ def mean_row(base: Checkpoint, name: str) -> torch.Tensor:
 
 
 def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tuple[Convention, str]:
-    """Return the convention (`zero`, `mean` or `none`) for rows that only a delta has, and why, as a phrase.
+    """Return the value of rows that the base lacks (`zero`, `mean`, or `none` without such rows), and why.
 
-    With such rows, `asked` must be `zero` or `mean`. Without such rows, `asked` must be `none` or None.
+    If the base lacks rows, `asked` must be `zero` or `mean`. Otherwise, `asked` must be `none` or None.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}

@@ -142,8 +142,8 @@ def _locked(output: Path) -> Iterator[bool]:
     try:
         content = os.pread(handle, len(_HELD) + 1, 0)
         if not _HELD.startswith(content):
-            hint = "Move it away, or choose another output with -o."
-            raise OutputError(f"{path} is in the way: redraft did not make it.", hint=hint)
+            message = f"{output} cannot be written: {path} exists, and redraft did not make it."
+            raise OutputError(message, hint="Move it away, or choose another output with -o.")
         os.pwrite(handle, _HELD, 0)
         try:
             yield content == _HELD

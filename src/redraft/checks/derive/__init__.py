@@ -56,7 +56,7 @@ _ONE_ONLY = ("language:", "uppercase", "lowercase", "json", "keys:", "starts:", 
 
 
 def consistent(found: list[str]) -> list[str]:
-    """Drop checks that others contradict or make needless. If `contains` meets `lacks`, `lacks` stays."""
+    """Drop needless and contradictory checks. If `contains:A` and `lacks:A` are found, keep `lacks:A`."""
     counted = {_listed(match[1]) for match in map(_COUNT.fullmatch, found) if match and not _SOME(match[0])}
     found = [each for each in found if not (some := _SOME(each)) or _listed(some[1]) not in counted]
     of_unit: dict[str, list[str]] = {}

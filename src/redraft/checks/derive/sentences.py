@@ -83,11 +83,11 @@ class Sentence:
     of: Text
 
     def all(self, pattern: str, *, negated: bool = False, closing: bool = False) -> Iterator[re.Match[str]]:
-        """Yield the matches of a pattern that are demands, ignoring case.
+        """Search for a pattern, ignoring case. Yield the matches that are demands.
 
         Args:
-            negated: Include matches after a "not".
-            closing: Include a match that ends a question: "Why does it rain, in ten words?".
+            negated: Also yield matches after a "not".
+            closing: Also yield a match after "in" that ends a question: "Why does it rain, in ten words?".
         """
         for match in compiled(pattern).finditer(self.text):
             before = self.before(match)
@@ -106,7 +106,7 @@ class Sentence:
         return self.text[max(0, match.start() - 80) : match.start()]
 
     def phrase(self, masked: str) -> str:
-        """Return the original text of a phrase, without quotation marks; empty if too long, or code."""
+        """Restore quotations in a phrase. Strip the outer quotation marks. Return "" if too long, or code."""
         text = re.sub(QUOTED, lambda it: self.of.hidden[ord(it[0]) - BASE], masked).strip()
         if len(text) > 1 and (text[0] + text[-1]) in ('""', "''", "“”", "‘’"):
             text = text[1:-1].strip()

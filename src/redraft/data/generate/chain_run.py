@@ -70,7 +70,7 @@ class ChainRun(AnswerRun):
             self.plan.say(remark(sources))
 
     def rows(self) -> list[tuple[str, str]]:
-        """If there were several runs, return a summary row with their total cost."""
+        """If the output took several runs, return a summary row with the total cost of all these runs."""
         paid = RunFile(self.plan.out).paid()
         return [("paid", paid)] if paid else []
 

@@ -148,7 +148,7 @@ class ChainMaking:
         raise RecordError(f"{record.id}: {flag} needs {what}, but there is none.", hint=hint)
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
-        """Clean up a chain. Record in its `meta` the changes, quotes of the gold answer, and refusals."""
+        """Clean up a chain. Its `meta` then lists the changes, quotes of the gold answer, and refusals."""
         for step in chain.steps:  # `filtered` may refer to the criticism of the step
             if step.finish == "filtered" and (step.feedback is None or step.feedback.by == "checks"):
                 raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")

@@ -26,7 +26,7 @@ class Marked(NamedTuple):
 
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Marked]:
-    """Yield feedback that reveals gold text, and later answers that use it."""
+    """Yield where feedback reveals gold text, and where later answers use the revealed text."""
     long = (gold for gold in map(str.strip, golds) if len(gold) >= GOLD_LENGTH)
     quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()

@@ -45,7 +45,7 @@ def installed() -> bool:
 
 
 class Guide:
-    """Tells which tokens a grammar allows next in one text: all, once llguidance has failed (`lost`)."""
+    """Tells which tokens a grammar allows next in one text. If llguidance fails (`lost`), all are allowed."""
 
     def __init__(self, grammar: str, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         from llguidance import LLMatcher
@@ -170,7 +170,7 @@ class Batch:
         size: Size of the tokenizer's vocabulary. Token ids from `size` on are never sampled.
         windows: Window length of each type of attention layer, in tokens; None for full attention.
         least: Minimum number of generated tokens in a sequence.
-        tempered: Whether log-probabilities are after temperature, which then must not be 0.
+        tempered: Whether to report log-probabilities after temperature. If so, no temperature may be 0.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class HfEngine(TokenizedEngine):
         native: Whether the model was trained on chains.
         ends: Tokens that end a text; None for the end tokens of the model and the tokenizer.
         least: Minimum number of generated tokens in a text.
-        tempered: Whether log-probabilities are after temperature, which then must not be 0.
+        tempered: Whether to report log-probabilities after temperature. If so, no temperature may be 0.
 
     Raises:
         UsageError: The model was trained for shorter contexts than `ctx`.

@@ -16,9 +16,9 @@ _CARDS = 2  # increased when the model cards of cached folders change
 
 
 def folder_for(ref: str, *, command: str = "") -> str:
-    """Return the folder, or org/name on the hub, for a value of `--model_name_or_path`.
+    """Return the model's folder, or org/name on the hub, for a value of `--model_name_or_path`.
 
-    The value may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter.
+    The value is a folder, GGUF file, org/name or `default`, and maybe `+FOLDER`: an adapter to merge.
     """
     from redraft.jobs.files import locked
     from redraft.jobs.machine import cache_folder

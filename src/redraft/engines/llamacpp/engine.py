@@ -163,8 +163,8 @@ class LlamaCppEngine(ProcessEngine[Child]):
         """Load a model in a new process.
 
         Args:
-            adapters: GGUF files of LoRA adapters, all applied.
-            roles: The adapters of each role, which need not be in `adapters`.
+            adapters: GGUF files of LoRA adapters. Without `roles`, all are applied.
+            roles: For each role, the only adapters that are applied. They need not be in `adapters`.
 
         Raises:
             UsageError: The model was trained for shorter contexts than `machine.ctx`.

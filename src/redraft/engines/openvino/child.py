@@ -43,7 +43,7 @@ class ChildSettings(TypedDict):
 
 
 class Request(TypedDict):
-    """A request without an id."""
+    """A request to continue `tokens`. The parent adds an id when it sends the request."""
 
     tokens: list[int]
     sampling: dict[str, Any]  # fields of GenerationConfig

@@ -86,7 +86,7 @@ class Refusal:
 
     @property
     def of_request(self) -> bool:
-        """Whether a status 500 reports a fault of the request, as from llama.cpp."""
+        """Whether the status is 500 although the request is at fault. llama.cpp sends such replies."""
         return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.complaint.about_request
 
 
@@ -267,7 +267,7 @@ class Server:
         return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a refused request to `path`. Pass "" if the path is known to exist."""
+        """Return the error for a refused request. `path` is the request's path, or "" if known to exist."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""

@@ -31,7 +31,7 @@ _BEHIND = re.compile(r"(?:\s*+(?:</tool_call>|```|\]))*")
 async def calls_apart(deltas: Replies, tools: Sequence[Mapping[str, Any]], *, bare: bool = True) -> Replies:
     """Move tool calls from the text of a chat's deltas to `tool_calls`. Text that may be a call is held back.
 
-    Without `bare`, only JSON after a marker is a call.
+    Without `bare`, only JSON after a marker, such as `<tool_call>`, is a call.
     """
     names = {str((tool.get("function") or tool).get("name")) for tool in tools}
     held, said, text = list[Delta](), "", ""

@@ -85,7 +85,7 @@ class Draft:
         self.text += piece.text
 
     def give_word(self, text: str) -> None:
-        """Append a text that begins with a word. If needed, add a space and a capital."""
+        """Append a text that begins with a word. If needed, put a space before it and capitalise the word."""
         before, is_link = self.text, re.match(r"\S+(?:://|[.@])\w", text)
         if not is_link and (not before or before.endswith("\n") or self.is_whole):
             text = text[0].upper() + text[1:]
@@ -187,7 +187,7 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
 def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
     """Return the JSON strings that seem cut, and an index before which no string was cut.
 
-    `maxLength` may have cut a string, or the string ends with a space.
+    A string seems cut by `maxLength` if it ends with a space, or is almost that long and ends no sentence.
     """
     free = not re.search(r'"(pattern|format|minLength)":', schema)
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
@@ -225,9 +225,9 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 
 
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
-    """Return the begin and end of the sentence, list item, line or table cell around a range, without marker.
+    """Return the begin and end of the sentence, list item, line or table cell around a range.
 
-    With `led`, a segment at a line's start begins after the line's first word.
+    A marker, such as `-` or `#`, is left out. With `led`, the first word of a line is left out, too.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)

@@ -157,7 +157,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """A form that only forbids characters: in both cases if `case` is set, and `"` if `quoted` is set."""
+        """A form that only forbids `without`, in both cases if `case` is set. `quoted` also forbids `"`."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 
@@ -167,9 +167,9 @@ class Form:
 
     @cached_property
     def further(self) -> tuple[Callable[[str], int], int, str]:
-        """The sentence counter, the least number of sentences, and a sample sentence to estimate lengths.
+        """The sentence counter, the least number of sentences, and a sample that stands for a missing one.
 
-        The sample is empty if no length must be estimated, or if no sample fits.
+        The sample is empty if one sentence is enough, if nothing else has a maximum, or if no sample fits.
         """
         highs = [(each.count, each.high) for each in self.limits if each.high is not None]
         for each in self.limits:
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how many words (or other units) fit after a text and its missing sentences; may be < 0."""
+        """Return how many words (or other units) a text can gain besides missing sentences; can be < 0."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)

@@ -29,9 +29,9 @@ Encode: TypeAlias = Callable[[str], Awaitable[Tokens]]
 
 
 async def filling(gap: Gap, look: Look, encode: Encode, forbidden: Callable[[str], object]) -> list[str]:
-    """Return texts to replace `gap.old` and `gap.rest`, most probable first; empty if none fits.
+    """Return texts to replace `gap.old + gap.rest`, most probable first; an empty list if no text fits.
 
-    `gap.closed` removes the word. `forbidden` returns None for allowed texts.
+    If the word should be removed, the only text is `gap.closed`. `forbidden` returns None for allowed texts.
     """
     if gap.number:
         found = sorted(await _numbers(gap, look, encode), reverse=True)

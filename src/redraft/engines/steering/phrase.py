@@ -54,7 +54,7 @@ def pattern_for(
     """Compile a pattern that finds a phrase in any case.
 
     Texts must be in the phrase's Unicode normal form, with `'` for apostrophes. Markdown emphasis is allowed.
-    With `part`, a word may contain the phrase. With `wanted`, a URL must be found whole, in the same case.
+    With `part`, a word may contain the phrase. With `wanted`, a URL is found only whole, in the same case.
     """
     phrase = phrase.replace("’", "'")
     words = phrase.split() or [phrase]

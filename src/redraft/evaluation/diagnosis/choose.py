@@ -130,7 +130,7 @@ class Race:
 
     @cached_property
     def leader(self) -> Strategy:
-        """The usable strategy with the largest mean gain over `ONE`; at equal gains, the cheapest."""
+        """The usable strategy with the largest mean gain over one answer; at equal gains, the cheapest."""
         return max(self.usable, key=lambda way: fmean(self.gains(way, ONE) or [-1.0]))
 
     @cached_property
@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether for some usable strategy it is certain that no other is better by `margin`."""
+        """Whether some usable strategy is certainly not behind any other by `margin` or more."""
         return bool(self._safe)
 
     @property
@@ -179,8 +179,8 @@ class Race:
     def at_equal(self, way: Strategy, kind: str, by: Cost) -> Estimate | None:
         """Return the gain of `way` over a kind of strategy at equal cost; None if costs cannot be compared.
 
-        `way` is compared with a random choice between a cheaper and a dearer strategy, each of this kind or
-        `ONE`, at equal mean cost. All bounds hold together with 95 % confidence.
+        `way` is compared with a random mix of a cheaper and a dearer strategy, at the same mean cost. Both
+        are of this kind or `ONE`. All such bounds hold together with 95 % confidence.
         """
         runs = [each for each in self.ways if each.kind in ("plain", kind)]
         runs.sort(key=lambda each: getattr(self.spent(each), by))
@@ -386,7 +386,7 @@ def choose(matrix: Matrix, margin: float, *, run_code: bool = False) -> tuple[in
 
     Raises:
         UsageError, OutputError: As for `Matrix.prepare` and `Matrix.run`.
-        UsageError: There are several models, or the scoring checks need right answers, unknown in later use.
+        UsageError: There are several models, or the checks need right answers, which later prompts lack.
     """
     settings, choice, status = matrix.settings, None, 0
     if len(matrix.models) > 1:
@@ -438,8 +438,8 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         raise UsageError(f"{file} has a YAML alias, which is not allowed.", hint="Write its value instead.")
     promise = told.get("promise") if isinstance(told, dict) else None
     if not isinstance(promise, dict) or not isinstance(promise.get("evidence"), str):
-        hint = "Give a file that --choose wrote. Such a file names the folder of its runs in that field."
-        raise UsageError(f"{file} has no field promise.evidence to verify.", hint=hint)
+        hint = "Give a file that --choose wrote."
+        raise UsageError(f"{file} names no folder of runs in its field promise.evidence.", hint=hint)
     places = [file.parent / promise["evidence"], file.with_suffix(""), Path(promise["evidence"])]
     found = ((place, stored(place / CHOICE, "files", "way") or {}) for place in places)
     folder, choice = next((each for each in found if each[1]), (places[-1], {}))
@@ -458,7 +458,7 @@ def verified(file: Path, *, run_code: bool = False) -> tuple[list[str], str]:
         now = {**made, **options, "promise": {**made["promise"], **again, **own}}
     except (LookupError, TypeError, ValueError, AttributeError):  # evidence is damaged or missing
         hint = f"Restore {CHOICE} and {RUNS}/. To make them again, repeat the command that had --choose."
-        raise UsageError(f"the evidence in {folder!s:.200} is missing or damaged.", hint=hint) from None
+        raise UsageError(f"{CHOICE} or runs/ in {folder!s:.200} is missing or damaged.", hint=hint) from None
     answers, wrong = wrong_truths(folder, run_code=run_code)
     faults = [*some(differences(file, told, now)), *changes(folder, choice["files"]), *some(wrong)]
     return faults, "Not verified." if faults else f"Verified: the promise, and {counted(answers, 'answer')}."

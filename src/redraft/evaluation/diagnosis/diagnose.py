@@ -46,7 +46,7 @@ def diagnose(
     """Measure how revising changed the answers in chains, such as the share of right answers.
 
     Args:
-        chains: Chains, a file of chains, or several files: of each seed, for example.
+        chains: Chains, a file of chains, or several files, such as one for each seed.
         score: Checks that decide which answers are right. By default, the results of `redraft eval` in the
             chains decide. If there are none, the guiding checks decide, so a gain is nearly automatic.
 

@@ -42,7 +42,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the `costs` (ascending) around `at`, and its position between them, 0 to 1."""
+    """Return the indices of the ascending `costs` around `at`, and where `at` is between them, 0 to 1."""
     low = max(bisect_left(costs, at) - 1, 0)  # below `at` if possible, so that there is a line to it
     high = max(bisect_right(costs, at) - 1, min(low + 1, len(costs) - 1))
     gap = costs[high] - costs[low]
@@ -188,18 +188,18 @@ class Curves:
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
-        """Return the largest size of a kind of strategy: the point with the most answers per prompt."""
+        """Return, of the points of a kind of strategy, the point with the most answers per prompt."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
     def native(self) -> int:
-        """The number of items on which the ways `revise` and `alone` had the same result."""
+        """The number of items with equal scores and equal token counts in `revise` and `alone`."""
         one, other = ([p.spent for p in self.points if p.way.kind == kind] for kind in ("revise", "alone"))
         return sum(a[:3] == b[:3] for a, b in zip(one[-1], other[-1], strict=True)) if one and other else 0
 
     @property
     def trained(self) -> int:
-        """The number of items with a single answer by the base model, and another answer by an adapter."""
+        """The number of items that the base model answered for `one`, but an adapter for another strategy."""
         each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
         return sum(any(other.base < one.base for other in rest) for one, *rest in each)
 
@@ -209,14 +209,14 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by cost. If a comparable single answer is cheaper, it comes first."""
+        """Return a kind's points by cost. The point of `one` is put first if it is comparable and cheaper."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare two kinds of strategies at the highest cost that both reach, or else at similar costs."""
+        """Compare two kinds at the highest cost that both reach. If there is none, compare similar costs."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:
@@ -282,9 +282,9 @@ def results_in(files: Iterable[Path], asked: Container[str] | None = None) -> di
 def curves_in(folder: Path, model: str, task: str, *, parts: bool = False) -> Curves | None:
     """Return the curves of the runs in `FOLDER/seed-1/revise-2.jsonl` and so on; None if too few finished.
 
-    Unless `parts`, unfinished runs are left out, because the tried items may be the easy ones. The seed with
-    the most strategies then determines which are compared. Seeds that lack one of them are left out, and so
-    are items that some run lacks.
+    Unless `parts`, unfinished runs are left out, because the tried items may be the easy ones. The
+    strategies of the seed with the most strategies are compared. Seeds without one of these strategies are
+    left out. Items that some run lacks are left out too.
     """
     made: dict[str, dict[Strategy, Path]] = {}
     for seed in sorted(folder.glob("seed-*")):

@@ -56,7 +56,7 @@ class TaskFile:
 
     @classmethod
     def of(cls, text: str, *, judged: bool = False) -> Self:
-        """Parse `TASK:FILE`, a shipped task, or a file of prompts (with checks unless `judged`)."""
+        """Parse `TASK:FILE`, a shipped task, or a file of prompts, which need checks unless `judged`."""
         task, colon, file = text.partition(":")
         if colon and task in plugins("redraft.tasks"):
             return cls(stem_of(Path(file)), task, Path(file))
@@ -81,8 +81,8 @@ class TaskFile:
         answered = file.exists() and any(run.stat().st_size for run in runs)
         if answered and not now.startswith(file.read_bytes()):  # a file that grew is accepted
             said = f"{self.source} has changed since it was answered: {file} is the earlier version."
-            hint = "Restore that version, or name a new folder. To keep the replies, copy these to it first: "
-            raise OutputError(said, hint=f"{hint}{folder.parent / RUNS}/*/*/replies.db")
+            hint = f"Restore that version, or name a new folder. To keep replies, copy {folder.parent / RUNS}"
+            raise OutputError(said, hint=f"{hint}/*/*/replies.db to the same paths in the new folder first.")
         write_file(file, now)
         return file
 
@@ -208,8 +208,8 @@ class Matrix:
         lacking = [f"{listed(runs.voteless, 5)} in {name}" for name, runs in made.items() if runs.voteless]
         why = f"Votes need checks of numbers or short answers. These prompts have none: {'; '.join(lacking)}."
         if lost := ", ".join(sorted(votes - {way.kind for runs in made.values() for way in runs.strategies})):
-            hint = why if len(lacking) == len(made) else f"Give --samples {least} or more."
-            raise UsageError("there are no votes to count.", hint=f"{hint} Or leave out of --ways: {lost}")
+            hint = f"{why} Add checks." if len(lacking) == len(made) else f"Give --samples {least} or more."
+            raise UsageError("there are no votes to count.", hint=f"{hint} Or give --ways without {lost}.")
         if lacking and not self.plan.quiet:
             self.settings.tell(why)
 

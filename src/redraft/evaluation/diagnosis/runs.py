@@ -60,7 +60,7 @@ class StrategyRun(ScoredRun):
         return strategies.strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return a record's guiding checks as an option. Some strategies hide or replace their messages."""
+        """Return a record's option `checks`. Some strategies drop the checks, or change the messages."""
         if self.strategy.kind == "alone":
             return {"checks": ()}
         checks = self.guides or self.checks(record)
@@ -169,13 +169,13 @@ class StrategyRuns:
 
     @cached_property
     def voteless(self) -> list[str]:
-        """The ids of records without a check that reads results, such as `42`, to count votes."""
+        """The ids of records whose votes cannot be counted, because no check reads results such as `42`."""
         asks = ((record.id, checks_of(task_named(self.task), record)) for record in self.records)
         return [name for name, checks in asks if strategies.reader_of(checks) is None]
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies for the task. `steered` is left out if all strategies or none are steered."""
+        """The strategies for the task, without `steered` if --steer steers all, or if no checks can steer."""
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:

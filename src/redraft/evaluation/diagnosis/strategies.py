@@ -180,9 +180,9 @@ def settled(votes: Iterable[Hashable]) -> bool:
 
 
 def strangers(chains: Iterable[Chain]) -> dict[str, str]:
-    """Map the ids of chains with a criticised first answer to the criticism of another of these chains.
+    """Map the id of each chain whose first answer is criticised to the criticism of another such chain.
 
-    A single chain gets no feedback.
+    If there is only one such chain, the result is empty.
     """
     told = {
         chain.id: step.feedback.text

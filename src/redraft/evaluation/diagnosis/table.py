@@ -134,7 +134,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
 def pooled(each: Sequence[Curves]) -> Curves:
     """Combine the curves of a model's tasks, for the kinds of strategies that ran on every task.
 
-    If a task lacks a size, such as best of 4, the next smaller size counts, or the smallest.
+    If a task lacks a size, such as best of 4, its next smaller size is used or, without one, its smallest.
     """
     kinds = set.intersection(*({point.way.kind for point in one.points} for one in each))
     ways = {point.way for one in each for point in one.points if point.way.kind in kinds}
@@ -180,7 +180,7 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
     table = table_of(folder, by)
     if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
         found = f"no ways in {folder} can be compared at equal {by}."
-        raise UsageError(found, hint="Use --equal tokens. For money, make a new folder with --price IN,OUT.")
+        raise UsageError(found, hint="Use --equal tokens. --equal money needs a folder made with --price.")
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())

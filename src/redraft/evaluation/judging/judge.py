@@ -66,7 +66,7 @@ class ReviewItem:
 
 
 def items(matches: Sequence[Match], judge: str, *, both_orders: bool, about: Any) -> Iterator[ReviewItem]:
-    """Yield every review to make. Different `about` (JSON values) gives different ids."""
+    """Yield every review to make. The reviews' ids also depend on the JSON values `about`."""
     for match in matches:
         for turn in range(1, len(match.question.turns) + 1):
             for swapped in (False, True) if both_orders and len(match.answers) > 1 else (False,):

@@ -62,7 +62,7 @@ def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[M
         if other := [key for key in table if key not in asked]:
             raise RecordError(
                 f"{name} has answers to questions that are not in {wanted}: {listed(other, 5)}.",
-                hint="Both files need the same questions. They match by question_id or, if missing, by id.",
+                hint="Both files need the same questions, with equal question_id (or id, if there is none).",
             )
         if missing := [key for key in asked if key not in table]:
             raise RecordError(

@@ -126,7 +126,7 @@ class Review(BaseModel):
             raise RecordError(f"{where}: {describe(error)}", hint=_HINT) from None
 
     def to_json(self) -> str:
-        """Return the review as a line of JSON, without names and verdicts that are None and a `turn` of 1."""
+        """Return the review as a JSON line. A `turn` of 1, and names and verdicts of None, are left out."""
         absent = {name for name in {"winner", "model_1", "model_2", "judge"} if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 

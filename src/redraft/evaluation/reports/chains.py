@@ -54,7 +54,7 @@ class Links:
 
     @classmethod
     def write(cls, page: Path, title: str, chains: Sequence[Listed], made: str, *, force: bool) -> Links:
-        """Write a page of the chains beside `page`. Write nothing without chains, or if `page` is no file."""
+        """Write a page of the chains beside `page`, unless there are no chains or `page` is a stream."""
         if not chains or str(page) == STDIO or (page.exists() and not page.is_file()):
             return cls()
         beside = page.with_name(f"{stem_of(page)}.chains.html")

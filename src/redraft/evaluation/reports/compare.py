@@ -243,7 +243,7 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The sums of (the model's, the opponent's) scores: with the model shown first, then shown second."""
+        """Two pairs (the model's, the opponent's sum of scores): for the model shown first, and second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 
@@ -359,7 +359,7 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """The agreement of two judges on the same answers in the same order (or all in random order)."""
+    """The agreement of two judges on the same answers. The order is the same, or random in all reviews."""
 
     first: str
     second: str
@@ -370,8 +370,8 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    Each comparison's `model` is the one that `first` lists earlier, or the only one listed. If neither is
-    listed, it is the first model of the pair's first review (if `swapped`, the second).
+    Of two models, `model` is the one that comes earlier in `first`. Models outside `first` come last. If both
+    are outside, `model` is the one shown first in the pair's first review (if `swapped`, shown second).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

@@ -229,8 +229,8 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right or, without a task, passed all checks; None if unknown.
 
-    Without a best answer, return False if there is a task or an echo, otherwise None. Without a task,
-    also return None if all answers are blank.
+    With a task but no best answer, return False. With neither, return False if an answer is an echo
+    (`Step.echo`), otherwise None. Without a task, return None if all answers are blank.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))

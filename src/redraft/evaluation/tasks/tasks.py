@@ -183,7 +183,7 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return False for an echo, a blank text, or a text stopped because it could only fail (`lost`)."""
+    """Return False for an echo (`Step.echo`), a blank text, or a `lost` text, which could only fail."""
     return not step.echo and not is_blank(step.answer) and step.finish != "lost"
 
 

@@ -100,9 +100,9 @@ class Table:
         return len(self.places) - before
 
     def taken(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Remove and yield the given ids, then yield the table's other ids, each with its line.
+        """Yield each given id with its line, then each other id in the table with its line.
 
-        The line is None if no part has the id.
+        If no part has a given id, the line is None. The given ids are removed from the table.
         """
         for name in ids:
             place = self.places.pop(digest_of(name), None)
@@ -195,7 +195,7 @@ def _opened(path: Path, stack: ExitStack) -> Part:
     if not lock(file.fileno(), shared=True):
         raise being_written(path, run)
     if (record := run.read()) is None:
-        hint = f"Restore {run.path.name}. Or give only files of the job, such as out-*-of-00008.jsonl"
+        hint = f"Restore {run.path.name}. Or give only the output files of shares: out-*-of-00008.jsonl"
         raise OutputError(f"{path} is not a part of a job: {run.path.name} is missing or damaged.", hint=hint)
     if path.with_name(f"{path.name}.batches.jsonl").exists():
         hint = "Run this share again with --batch to get the replies."

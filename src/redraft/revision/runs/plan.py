@@ -83,7 +83,7 @@ class RunResult:
 
 
 def under_way(batches: Batches | None) -> AbstractContextManager[Any]:
-    """Count a chain as active inside the `with` block. A batch is sent when all active chains wait for it."""
+    """Count a chain as active in the `with` block. If all active chains wait for replies, a batch is sent."""
     return batches.chain() if batches else nullcontext()
 
 
@@ -114,7 +114,7 @@ class RunPlan:
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
         """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal next to the file.
 
-        A share has a separate file. A URL, such as s3://…, has a copy on this machine.
+        A share of a job (`shard`) writes its own file. If `out` is a URL (s3://…), a local copy is written.
         """
         options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
@@ -214,7 +214,7 @@ class RunPlan:
 
         Args:
             session: The session whose cost, tokens and seconds count.
-            finishing: Whether only the time limit counts, so that begun work is finished.
+            finishing: Whether to ignore the limits of cost and tokens, so that begun work is finished.
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.

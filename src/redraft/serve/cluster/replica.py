@@ -95,7 +95,7 @@ class Replica:
         *,
         chain: str = "",  # noqa: ARG002  (for the router)
     ) -> AsyncGenerator[ReplicaPiece, None]:
-        """Reply to `asked`. If a reply broke off after the tokens `said`, continue that reply."""
+        """Call the engine's method `way`. With `said`, continue a reply that broke off after these tokens."""
         try:
             if said:
                 deltas = cast("Resumer", self._engine).resume(asked, sampling, stop, said)

@@ -35,7 +35,7 @@ _FAULT = re.compile(r"^(?:\w+\.)*errors\.\w+: (.+?)(?:\n\n|\Z)", re.MULTILINE | 
 
 
 def deployment(reference: str, how: Mapping[str, Any], replicas: Bounds) -> Any:
-    """Return a model's bound deployment. `how` contains arguments of `load_engine`."""
+    """Return the Ray Serve application that runs a model. `how` contains arguments of `load_engine`."""
     streams: int = how["parallel"]
     scale: dict[str, Any] = {"num_replicas": replicas.most}
     if replicas.least < replicas.most:

@@ -45,7 +45,7 @@ _SERVED = {"remote", "script"}  # kinds of models that need no processor of the 
 
 @dataclass(frozen=True)
 class ClusterWork:
-    """The work of a command, for all shares, as JSON values."""
+    """A call of a command's coroutine function, as JSON values. Each share adds its own arguments."""
 
     function: str  # module and name of the coroutine, such as `redraft.revision.runs.answers:aanswer_file`
     arguments: list[Any]  # its arguments; the last one is the output
@@ -139,7 +139,7 @@ def make_shares(
     """Make all shares of a job on Ray, and merge the outputs into `out`.
 
     `pool` limits how many processes make shares at once. Ray may start machines for `pool.least` processes.
-    Without `pool`, as many start as fit.
+    Without `pool`, as many processes run as the cluster has room for.
 
     Raises:
         MissingExtra, ClusterError: Ray is missing, there is no cluster, or the cluster cannot do the work.

@@ -150,10 +150,10 @@ def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
 
 
 def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: float) -> float:
-    """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
+    """Return β·(1 + clip(KL / target − 1, ±0.2)·K), the coefficient for the next rollout batch.
 
-    Call this once per rollout batch of n sequences. 1909.08593 section 2.2, with K_β = n / horizon as in the
-    authors' code, but at most 1. A KL of NaN leaves β unchanged.
+    Call this once per rollout batch of n sequences. 1909.08593 section 2.2. K is n / horizon, as in the
+    authors' code, but redraft limits K to 1. A KL of NaN leaves β unchanged.
 
     Args:
         kl: The measured KL of a sequence, in nats: `kl_k1(…).sum(1).mean()` over the rollout batch.
@@ -202,8 +202,8 @@ def gae(
 def rloo_advantages(scores: Tensor) -> Tensor:
     """Return each score minus the mean of the prompt's remaining scores, [prompts, samples].
 
-    The RLOO estimator of 2402.14740. The paper first subtracts β times a sequence's summed log-ratio from
-    the score. All tokens of a sequence have the same advantage.
+    The RLOO estimator of 2402.14740. As in the paper, the caller must first subtract β times a sequence's
+    summed log-ratio from the score. All tokens of a sequence have the same advantage.
     """
     count, (_, centred) = scores.shape[1], _centred(scores, (1,))
     return (centred * count / (count - 1)).to(_wide(scores).dtype)  # x − (Σ − x) / (n − 1), with Σ = n·μ
@@ -213,7 +213,7 @@ def grpo_advantages(scores: Tensor) -> Tensor:
     """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 for equal scores.
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. All
-    tokens of a sequence have the same advantage. The paper adds the KL term, `kl_k3`, to the loss.
+    tokens of a sequence have the same advantage. As in the paper, the caller adds `kl_k3` to the loss.
     """
     # Dr. GRPO (2503.20783) does not divide by std, because prompts that are nearly always or never solved get
     # too much weight. In 32 bits, as in TRL, eight scores of 64.2 would get −0.07 each.

@@ -162,7 +162,7 @@ WORTH = 4  # minimum tokens of a shared prefix, because each branch costs a call
 
 
 class Branch(NamedTuple):
-    """Consecutive tokens that occur in the same rows."""
+    """A branch of a `Tree`: consecutive tokens that one row, or a group of rows, contains."""
 
     tokens: int  # the number of tokens
     above: tuple[int, ...]  # the indices of the branches before them
@@ -233,8 +233,8 @@ class Response:
 class Sampler:
     """Samples responses with the transformers engine and the weights that are being trained.
 
-    A rollout batch that is repeated after a stop has the same responses. `ctx` is the maximum number of
-    tokens in a prompt and response together, and `least` is the minimum number in a response.
+    A rollout batch that is repeated after a stop has the same responses. A prompt and its response together
+    have at most `ctx` tokens. A response has at least `least` tokens.
     """
 
     ended = tokens = 0  # counts of all responses
@@ -318,7 +318,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Mapping[str, float]],
     ) -> None:
-        """Write the responses of a chunk. `scores` map each value of `--reward` to a weighted reward."""
+        """Write responses of a rollout batch. `scores` map each value of `--reward` to a weighted reward."""
         lines = [
             {
                 "rollout": rollout,

@@ -40,7 +40,7 @@ class Revised:
 
 
 def threshold(found: Sequence[Revised], counts: Mapping[str, int]) -> float:
-    """Return the lowest threshold of certainty that `MOST_BROKEN` allows for all tasks, plus `MARGIN`.
+    """Return the lowest certainty at which revising makes few answers wrong (`MOST_BROKEN`), plus `MARGIN`.
 
     Args:
         found: The revisions, which were made without a threshold.

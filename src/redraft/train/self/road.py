@@ -138,7 +138,7 @@ class Road:
 
     @property
     def revising(self) -> str:
-        """The base with both adapters, as a value of `--model`."""
+        """The base with the adapters `answers` and `critic`, as a value of `--model`."""
         return f"{self.answering}@answer+{self.folder.resolve() / 'critic.gguf'}@revise"
 
     def walk(self) -> str:

@@ -30,7 +30,7 @@ _SHORT = 16  # digits of a hash in a record: 64 bits
 
 
 class Kind(Enum):
-    """The state of a stage. The value is the word that a plan shows for the stage."""
+    """Whether a stage is new, begun, changed or done. The value is the word that a plan shows."""
 
     NEW = "make"
     BEGUN = "resume"
@@ -39,7 +39,7 @@ class Kind(Enum):
 
 
 class State(NamedTuple):
-    """The state of a stage, and a remark: why the stage runs again, or "edited" for an edited output."""
+    """A stage's `Kind`, and a remark: why the stage runs again, or "edited" for an edited output."""
 
     kind: Kind
     why: str = ""
@@ -61,7 +61,7 @@ class Ledger:
         return RunFile(self.folder / ".run" / stage.name)
 
     def edited(self, stage: Stage) -> str:
-        """Return a remark if the run used an output that the user had edited; otherwise ""."""
+        """Return ", then edited" if the user edited the stage's output and the run kept the edit; else ""."""
         return ", then edited" if (self.record(stage).read() or {}).get("edited") else ""
 
     def provenance(self, stage: Stage, read: Mapping[str, str | None]) -> Provenance:
@@ -88,7 +88,7 @@ class Ledger:
         return State(Kind.DONE, "" if found == record["made"] else "edited")
 
     def set_aside(self, stage: Stage) -> None:
-        """Move OUT and `OUT.*`, but not `OUT.journal.db` (paid replies), to `before`. Delete the record."""
+        """Move an output and `OUT.*`, except paid replies (`.journal.db`), to `before`. Delete the record."""
         out = self.out(stage)
         aside = [each for each in out.parent.glob(f"{out.name}.*") if ".journal.db" not in each.name]
         if beside := [*out.parent.glob(out.name), *aside]:

@@ -46,7 +46,7 @@ class StageKeys(OptionModel):
 
 
 class FileKeys(OptionModel):
-    """The keys of a file that the user supplies."""
+    """The keys of a recipe's entry for a file that the user supplies."""
 
     path: str = option("the file's path, relative to the recipe's folder", default="")
     get: str = option("where to get the file, in words", default="")
@@ -185,7 +185,7 @@ def _check(stages: Mapping[str, Stage], files: Mapping[str, FileKeys], values: M
     outputs: dict[str, str] = {}
     for name, stage in stages.items():
         if name in files or name in values:
-            raise UsageError(f"{name} is both a stage and a file or value.", hint="Rename one of them.")
+            raise UsageError(f"stage {name} has the same name as a file or value.", hint="Rename the stage.")
         if Path(stage.out).is_absolute() or ".." in Path(stage.out).parts or stage.out.startswith("."):
             rule = "must be a relative path inside the run's folder"
             raise UsageError(f"stage {name}: output {stage.out!r:.120} {rule}.")

@@ -295,14 +295,14 @@ class Numbers:
     where: str
 
     def whole(self, key: str, default: int | None = None) -> int:
-        """Return the value of a key if it is a positive integer. Raise for any other value."""
+        """Return a key's value, or `default` if missing. Raise unless the value is a positive integer."""
         value = self._value(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST_TOKENS:
             raise ModelError(f"{self.where} sets {key} {value!r:.40}, which is not a positive whole number.")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """Return the value of a key if it is a positive number. Raise for any other value."""
+        """Return a key's value, or `default` if missing. Raise unless the value is a positive number."""
         return positive(self._value(key, default), f"{key} of {self.where}")
 
     def _value(self, key: str, default: float | None) -> Any:

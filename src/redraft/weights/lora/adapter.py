@@ -98,7 +98,7 @@ class LoraAdapter:
 
     @property
     def certain(self) -> float | None:
-        """The minimum probability of a criticism's least likely token (`EngineInfo.certain`), or None."""
+        """The token probability below which a criticism is too uncertain (`EngineInfo.certain`), or None."""
         value = self.config.get("redraft_certain")
         return value if isinstance(value, float) and 0 <= value <= 1 else None
 

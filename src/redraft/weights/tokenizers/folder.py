@@ -94,7 +94,7 @@ class TokenizerFolder:
                 self.put(number, text, sp.CONTROL if special else sp.USER_DEFINED)
 
     def filled(self) -> tuple[list[str], list[int]]:
-        """Return the tokens and types of all rows. A row without a token gets an unused token."""
+        """Return the tokens and types of all embedding rows. A row without a token gets an unused token."""
         texts: list[str] = []
         for row in range(self.rows):
             unused = f"[PAD{row}]"

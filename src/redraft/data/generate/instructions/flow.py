@@ -58,9 +58,9 @@ class Teacher:
     limit: Callable[[], str] = str  # returns the limit that the run has reached, or an empty text
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
-        """Return the teacher's reply. It is empty if the model writes nothing or the request is refused.
+        """Return the teacher's reply. It is empty if the model writes nothing or the server refuses the call.
 
-        `scope` is the id of a request. Each scope gets its own reply to a text.
+        `scope` is the id of a request, and affects the seed. So each request gets its own reply to a text.
 
         Raises:
             LimitReached: A limit of the run is reached, or an error has ended the run.
@@ -133,7 +133,7 @@ class Made:
     def reject(
         self, task: Task, origin: Origin, fault: Fault, nearest: str | None = None, *, claimed: bool = False
     ) -> None:
-        """Add a rejected task. If `claimed`, later instructions must differ from this task's."""
+        """Add a rejected task. If `claimed`, its instruction stays in the pool: similar ones are rejected."""
         about = {"id": origin.id, "request": origin.request, "number": origin.number}
         near = {} if nearest is None else {"nearest": nearest}
         more = {"claimed": True} if claimed else {}
@@ -161,7 +161,7 @@ class Flow:
         return self.commits.next - 1 - self.pool.last >= DRY
 
     async def work(self, request: Request) -> list[str] | None:
-        """Return a request's tasks as lines of JSON; None if there are enough tasks or at a limit."""
+        """Return a request's tasks as lines of JSON; None if no more are needed or a limit is reached."""
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False
         try:

@@ -122,7 +122,7 @@ class Turns:
 class Rejects(AbstractContextManager["Rejects"]):
     """The rejected tasks of an output, stored in `OUT.rejected.jsonl`. The caller must lock the output.
 
-    Unless the output is `complete`, the rejects of requests that are not in `done` are removed.
+    If the output is not `complete`, the file loses the rejected tasks of requests that are not in `done`.
 
     Raises:
         OutputError: The file cannot be written, or contains other records.

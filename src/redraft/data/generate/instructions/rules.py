@@ -58,7 +58,7 @@ def repeats(text: str) -> str:
 
 
 def fault_of_reply(text: str, *, cut: bool) -> Fault:
-    """Return the fault of a reply that contains no task. `cut` means that the token limit ended the reply."""
+    """Return the fault of a reply that contains no task. `cut`: whether the token limit ended the reply."""
     if not text.strip():
         return Fault("empty", "the reply is empty")
     if is_refusal(text):
@@ -116,7 +116,7 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 
 
 def check_instances(tasks: Sequence[Task], wanted: Wanted) -> list[Found]:
-    """Return the instances of one instruction, each with a fault or None."""
+    """Check tasks that have the same instruction. Return each task with a fault or None."""
     outputs: dict[str, set[str]] = {}
     for task in tasks:
         outputs.setdefault(task.input, set()).add(task.output)

@@ -66,7 +66,7 @@ class Generated:
 
     @property
     def exit_status(self) -> int:
-        """The job's exit status, but 3 instead of 0 if the teacher ran out of new instructions."""
+        """The exit status of `job`, or 3 if that is 0 and the teacher ran out of new instructions."""
         return self.job.exit_status or (3 if self.dry else 0)
 
     def __str__(self) -> str:

@@ -69,8 +69,8 @@ def equal_to(
     """Return the check of a task with one right answer.
 
     Args:
-        right: Returns the right answer.
-        work: Returns the calculation of the right answer, as text.
+        right: Returns the right answer for an exercise's values.
+        work: Returns the calculation of this answer from the values, as text.
     """
 
     def judge(values: Values, answer: str) -> Judged:
