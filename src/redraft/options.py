@@ -269,7 +269,7 @@ class ModelOption(OptionModel):
     """The option that selects the model."""
 
     model: str | None = option(
-        "model: default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; on several servers: A,B",
+        "model: default, small, a GGUF file, openai:NAME, ollama:NAME, http://host/v1#NAME …; servers: A,B",
         MODEL,
         "REF",
         "-m",
