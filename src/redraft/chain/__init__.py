@@ -381,7 +381,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def echoes(self) -> int:
-        """The number of echoes among the answers."""
+        """The number of answers that are echoes (see `Step.echo`)."""
         return sum(step.echo for step in self.steps)
 
     @property

@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether some usable strategy is certainly not behind any other by `margin` or more."""
+        """Whether a usable strategy is known that is less than `margin` behind each other strategy."""
         return bool(self._safe)
 
     @property
