@@ -60,7 +60,7 @@ class StrategyRun(ScoredRun):
         return strategies.strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return a record's option `checks`. Some strategies drop the checks, or change the messages."""
+        """Return the option `checks` for a record. Some strategies drop checks, or change their messages."""
         if self.strategy.kind == "alone":
             return {"checks": ()}
         checks = self.guides or self.checks(record)

@@ -115,7 +115,7 @@ class ShareActor:
 
 @dataclass(frozen=True)
 class SharesResult:
-    """The result of a run of all shares."""
+    """The result of a run whose input was divided into shares."""
 
     merged: MergeResult
     failed: int  # items that failed in this run; the same command tries them again

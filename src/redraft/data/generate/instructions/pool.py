@@ -98,7 +98,7 @@ class Turns:
 
     @property
     def is_ended(self) -> bool:
-        """Whether some requests are left to a later run."""
+        """Whether this run ended early, and left requests to a later run."""
         return self._end < inf
 
     def passed(self, number: int) -> None:
