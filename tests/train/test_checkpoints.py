@@ -112,7 +112,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match=r"cannot be written: No space left on device\.\n") as error:
         fail()
-    assert str(error.value.hint).endswith("free space. Then type the same command again.")
+    assert str(error.value.hint).endswith("free some space. Then type the same command again.")
     save(tmp_path, 10)
     with pytest.raises(OutputError, match=r"No space .* The earlier checkpoints are intact\.\n") as error:
         fail()

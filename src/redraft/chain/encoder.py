@@ -274,7 +274,7 @@ class Uncut:
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to `limit` tokens.
 
-        To make room for `learnt` tokens from `first` on, the longest text in the prompt is cut first. By
+        To make room for `learnt` tokens from `first` on, the prompt's longest text is cut, then the end. By
         default, `learnt` is `self.learnt`. If `learnt` is above `limit // 2`, `limit // 2` is used.
         """
         if not self.trained[1:].any():

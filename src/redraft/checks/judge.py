@@ -181,7 +181,7 @@ class Reward:
         """Pass if the reward model's score is at least `bar`."""
         reward = self.model.score([(prompt, answer)])[0]
         score = logistic(reward)
-        message = f"The reward model scores the answer {score:.2f} of 1 (reward {reward:+.2f})"
+        message = f"The reward model gives the answer a score of {score:.2f} (best: 1; reward {reward:+.2f})"
         if score >= self.bar:
             return passed(f"{message}.", score=score)
         return failed(f"{message}, and {self.bar:g} is needed. Write a better answer.", score=score)

@@ -113,7 +113,7 @@ PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"
 class Count:
     """`words<=50`, `words=10..20`: the answer has `low` to `high` units (`COUNTERS`). None sets no limit.
 
-    If the answer is JSON with strings, only the strings are counted, except for the unit `lines`.
+    If the answer is JSON with strings, only their text is counted, except for the unit `lines`.
     """
 
     unit: str
@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` to make a model avoid the phrase. With `part`, None unless the phrase is a mark (`;`)."""
+        """A `Form` that steers a model to avoid the phrase. With `part`, only a mark such as `;` steers."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))

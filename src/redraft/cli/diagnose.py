@@ -45,9 +45,9 @@ def diagnose(
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
     after any stop, and adds more models, tasks, ways or seeds to the folder. Without --tasks, table and page
     of such a folder are made again. Revisions are guided by --check or, without it, by the tasks' own checks.
-    A limit ends the command with exit status 4. --choose way.yaml writes the best way to that file. With it,
-    CHAINS are tasks unless --tasks names some, and the folder is named 'way'. With --judge, a model compares
-    the answers, so prompts need no checks. To recompute the figures: redraft diagnose way.yaml --verify
+    A limit ends the command with exit status 4. --choose way.yaml writes the best way to that file. Unless
+    --tasks is given too, CHAINS are then the tasks, and the folder is named 'way'. With --judge, a model
+    compares the answers, so prompts need no checks. To recompute: redraft diagnose way.yaml --verify
 
     Ways: one (answer); revise (guided by checks); alone (revise by the model's own criticism); vote (by
     majority); early (a vote that ends once the majority is clear); best (of N, chosen by checks); steered

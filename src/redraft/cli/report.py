@@ -23,7 +23,7 @@ def report(
 
     Reviews (redraft judge A B) give the ratio of scores and the win rate, with 95 % intervals over questions.
     They also give wins and losses in both orders, and the influence of order and length on the judge. The
-    figures are for the model in the first file of --answers or, without --answers, in the first review.
+    figures are for the model of the first --answers file or, without one, of the first review's answer 1.
 
     Grades (redraft judge A) give the mean by model and judge. Chains (redraft answer, eval) give the share of
     right answers, revisions, stops and cost. Several files are compared record by record. All files have to

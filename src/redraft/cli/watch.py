@@ -70,7 +70,7 @@ class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
     `earlier` contains the steps shown before. If `steps` is True, all texts are shown; if False, a line about
-    each text. The best answer follows, unless it was the only text. If None, only unfinished text is shown.
+    each text. The best answer follows, unless it is the only text shown. None: only unfinished text is shown.
     """
 
     def __init__(

@@ -398,7 +398,7 @@ def has_openvino() -> bool:
 
 async def _openvino(path: Path, named: ModelReference, opening: Opening) -> Engine:
     if os.name != "posix":
-        raise UsageError("redraft runs OpenVINO on Linux and macOS.", hint="Use --engine llamacpp, or WSL 2.")
+        raise UsageError("OpenVINO in redraft needs Linux or macOS.", hint="Use --engine llamacpp, or WSL 2.")
     if not has_openvino():
         raise MissingExtra("the OpenVINO engine", "cpu")
     from redraft.engines.openvino.engine import OpenVinoEngine

@@ -115,7 +115,7 @@ class Stream:
         return (heading, *selfee.DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
     def unsure(self, index: int) -> bool:
-        """Return whether an answer's feedback is too uncertain or, if the prompt is an exercise, wrong."""
+        """Return whether an answer's feedback is too uncertain or, on an exercise, calculates wrongly."""
         if self.state.plan.exercises:
             from redraft.engines import learnt
 

@@ -53,7 +53,7 @@ def types_of(checks: Iterable[Any]) -> list[str]:
 
 
 def breaks(promise: Promise, own: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield reasons why the promise of a recipe with options `own` does not hold for the options `asked`."""
+    """Yield reasons why the promise of a recipe with options `own` does not apply to the options `asked`."""
     if promise.options not in ("", _digest(own)):
         yield "the recipe's options were edited (to see which: redraft diagnose FILE --verify)"
     for name in asked.keys() & {"model", "critic", *PlainOptions.model_fields} - {"seed"}:

@@ -159,7 +159,7 @@ class Server:
 
 @dataclass
 class Opening:
-    """Opens models. Models with the same reference and settings share an engine."""
+    """Opens models. Models with the same reference and engine settings share an engine."""
 
     stack: AsyncExitStack
     models: Sequence[ModelSettings]

@@ -94,7 +94,7 @@ def attend(
         softcap: Soft limit for the size of scores (Gemma 2).
         position_ids: [1, tokens]. Without `cu_seq_lens_q`, an example begins where these restart.
         cu_seq_lens_q, max_length_q: See `segments`.
-        branches: For each branch of a `rl.policy.Tree`: length, and indices of branches that form its prefix.
+        branches: For each branch of `rl.policy.Tree`: length, and indices of branches that form its prefix.
 
     Returns:
         The output, [batch, tokens, heads, value width], and None in place of attention weights.

@@ -180,9 +180,9 @@ def _sum(path: Path) -> int:
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
-    """Return the newest intact checkpoint, and a remark on each newer damaged checkpoint.
+    """Return the newest intact checkpoint or None, and a remark on each newer damaged checkpoint.
 
-    Without an intact checkpoint, return None, or raise `ModelError` if a checkpoint has `complete.json`.
+    Raise `ModelError` if no checkpoint is intact, but one has `complete.json`.
     """
     found = checkpoints(output)
     whole = None
@@ -230,7 +230,7 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
     whole = any(each.complete for each in checkpoints(output))
     left = " The earlier checkpoints are intact." if whole else ""
     resumes = ", without --overwrite_output_dir: the run resumes from the newest checkpoint" if whole else ""
-    hint = f"The folder must be writable and have free space. Then type the same command again{resumes}."
+    hint = f"Make the folder writable, or free some space. Then type the same command again{resumes}."
     return OutputError(f"{part or output} cannot be written: {why}.{left}", hint=hint)
 
 

@@ -101,7 +101,7 @@ def apply(
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
     The base must have the fingerprint in the delta's header. If another tool made the delta, only shapes and
-    configuration must fit, and `vocab` says if rows that the base lacks count as `zero` or as the `mean`.
+    configuration must fit; if it adds rows, `vocab` must be `zero` or `mean` (the mean of the base's rows).
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)

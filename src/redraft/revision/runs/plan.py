@@ -114,7 +114,7 @@ class RunPlan:
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
         """Return the plan for these `RunOptions`. With `journal`, the run keeps a journal next to the file.
 
-        A share of a job (`shard`) writes its own file. If `out` is a URL (s3://…), a local copy is written.
+        A share of a job (`shard`) writes its own file. If `out` is a URL, the plan's `out` is a local copy.
         """
         options, share, file, whole, store = settings.values, None, path_of(out), None, None
         names = ("cache", "batch", "pause", "quiet", "on_event")
