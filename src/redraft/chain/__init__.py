@@ -140,13 +140,13 @@ class Step(_Record):
     """An answer with feedback.
 
     Attributes:
-        finish: Why the answer ended. If a model's feedback was cut, why the feedback ended.
-        echo: The text is no answer: it only repeats the prompt or feedback, only says "Okay.", or replaces a
-            due tool call, for example. An echo never passes, and ranks last.
+        finish: Why the answer ended or, if a model's feedback was cut, why the feedback ended.
+        echo: Whether the text is no answer. For example, it only repeats the prompt or feedback, or is text
+            where a tool call was required. An echo never passes, and ranks last.
         reasoning: The model's thoughts before the answer. Thoughts in tags, such as `<think>`, are moved from
             `answer` to `reasoning`.
         tool_calls: Tool calls, as in an assistant message.
-        fresh: The answer is a new draft, not a revision.
+        fresh: Whether the answer is a new draft, not a revision.
         steered: Names of the checks that steered the model during generation.
         patch: The rewritten parts of the answer.
     """
@@ -364,7 +364,7 @@ class Chain(_Record, Generic[T_co]):
 
     @property
     def revisions(self) -> int:
-        """The number of answers after the first."""
+        """The number of answers after the first, including new drafts."""
         return max(len(self.steps) - 1, 0)
 
     @property

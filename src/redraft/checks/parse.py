@@ -36,7 +36,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
     Args:
         text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
-        writer: Who wrote the check, which decides the allowed kinds (`CheckKind.writer`).
+        writer: The author of the check. Some kinds are only for some authors (`CheckKind.writer`).
 
     Raises:
         CheckSyntaxError: The kind is unknown or not allowed, or the form is wrong.

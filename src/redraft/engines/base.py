@@ -60,19 +60,19 @@ class Sampling:
     """Sampling parameters.
 
     Attributes:
-        temperature: 0 is greedy. 0.7 is SelFee's released default (reference/selfee.md).
+        temperature: 0 is greedy. The default is SelFee's (reference/selfee.md).
         top_p: Nucleus size, in (0, 1].
-        max_tokens: Maximum number of new tokens in one call. 2,048 is SelFee's released default.
+        max_tokens: Maximum number of new tokens in one call. The default is SelFee's.
         max_thoughts: Maximum number of thought tokens; None for no limit but `max_tokens`. Needs
             `EngineInfo.thinks`.
         seed: Makes a run with one stream repeatable; None for a random seed.
         schema: A JSON Schema for an answer to messages. Engines with `EngineInfo.schemas` enforce most
-            schemas, so check the answer.
+            schemas, but not all, so check the answer.
         form: Demands on the text of an answer to messages. Engines with `EngineInfo.forms` enforce most
-            demands, so check the answer. `schema` takes precedence.
-        banned: Tokens that local engines with `EngineInfo.forms` must not generate.
-        unending: Whether to also ban the token that ends an answer.
-        likelier: Pairs of a token and an amount to add to the logit, for the same engines as `banned`.
+            demands, but not all, so check the answer. `schema` takes precedence.
+        banned: Ids of tokens that local engines with `EngineInfo.forms` must not generate.
+        unending: Whether the token that ends an answer is banned, too.
+        likelier: Pairs of a token's id and an amount to add to its logit, for the same engines as `banned`.
         begun: The beginning of an answer to messages, which the engine continues. Needs `EngineInfo.resumes`.
             With `schema`, `begun` is the start of a JSON text, and the engine writes only the next value,
             which `schema` describes, and a comma or bracket.
@@ -84,7 +84,7 @@ class Sampling:
         unset: The parameters among `temperature`, `top_p` and `max_tokens` that the user did not set. Engines
             with `EngineInfo.own_sampling` choose the values. A `top_p` other than 1 counts as set.
         top_logprobs: Number of most probable tokens to report at each position, with `logprobs`.
-        role: What to write. Engines with `EngineInfo.roles` have different weights for each role.
+        role: What to write (see `EngineRole`). Engines with `EngineInfo.roles` have weights for each role.
         call_id: The call's id, which is the same in every run of a job. `JournaledEngine` sets the id.
         chain: The id of the call's chain. A router sends all calls of a chain to the same replica.
     """
@@ -289,7 +289,7 @@ class Engine(Protocol):
         ...
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages, using the model's chat template. Yield deltas as `stream` does."""
+        """Answer messages, using the model's chat template. Yield deltas, as `Engine.stream` does."""
         ...
 
     def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:

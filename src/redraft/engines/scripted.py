@@ -56,8 +56,8 @@ class ScriptedEngine(base.Engine):
     """An engine that returns canned replies.
 
     Attributes:
-        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A reply given as
-            a text ends normally.
+        replies: Replies in order, or a function from a prompt (text or messages) to a reply. A reply is a
+            text, which ends normally, or a `ScriptedReply`, which says how it ends.
         chunk: Characters per delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
         delay: Seconds before each delta.

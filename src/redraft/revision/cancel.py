@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield a `Limit` that the deadline or `cancel` ends. Many `with` blocks may use it in turn."""
+        """Yield a `Limit` that ends at `deadline` or by `cancel`. Many `with` blocks may use it in turn."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop
@@ -43,7 +43,7 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the `with` block at a deadline or when the token is cancelled. Raise `OutOfTime` then."""
+        """Cancel the `with` block at a deadline, or when the token is cancelled, and raise `OutOfTime`."""
         with self.limit(deadline) as limit, limit:
             yield
 

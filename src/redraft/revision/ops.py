@@ -96,10 +96,10 @@ class Encode:
 
 @dataclass(frozen=True)
 class Text:
-    """Event: a piece of an answer, of feedback, or of a patch. Feedback has the index of its answer.
+    """Event: a piece of an answer, of feedback, or of a patch.
 
-    All drafts have index 0. A patch rewrites `place` in the previous answer, or several places if `place` is
-    None. Each reply with a patch begins with an empty piece. After a patch, the whole answer follows.
+    `index` is the step's number. A patch is new text for `place` in the previous answer, or for several
+    places if `place` is None. Its reply begins with an empty piece. After it, the whole answer follows.
     """
 
     kind: Kind | Literal["patch"]
@@ -144,7 +144,7 @@ class Progress:
     """Event: another answer or feedback is complete.
 
     Attributes:
-        chain: The complete steps so far, for the option `resume`. The last step may lack feedback.
+        chain: The chain so far, for the option `resume`. The last answer may lack feedback.
     """
 
     chain: Chain

@@ -40,8 +40,8 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
 
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
-        checks: Replace the recipe's checks. A recipe may promise a share of right answers; redraft warns if
-            the promise does not cover these checks.
+        checks: Checks to use instead of the recipe's. If the recipe promises a share of right answers,
+            redraft warns of checks for which the promise was not measured.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.

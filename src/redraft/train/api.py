@@ -74,7 +74,7 @@ def train_sft(recipe: str | Path | None = None, *, on_event: OnEvent = None, **s
 
     Args:
         recipe: The name of a shipped recipe, or the path of a YAML file.
-        on_event: A function that is called with each step and message. By default, events are printed.
+        on_event: A function that gets each training step and each message. By default, both are printed.
         **settings: The command's flags, by name.
 
     Raises:

@@ -181,7 +181,7 @@ class HfEngine(TokenizedEngine):
         return await in_daemon_thread(lambda: self._batch.score(asked))
 
     async def aclose(self) -> None:
-        """End the thread after the current step, and wait at most `CLOSE_SECONDS`. May be called twice."""
+        """End the thread after the current token, and wait at most `CLOSE_SECONDS`. May be called twice."""
         # No thread waits here, because none can start while the interpreter exits.
         self._batch.close()
         with suppress(TimeoutError):

@@ -62,7 +62,7 @@ class RemoteEngine(Engine):
         url: The base address, such as `http://localhost:8000/v1`.
         key: Sent as a bearer token, to this server only.
         context: Length of the context in tokens, if known.
-        reach: Creates the sender of requests: `Server` sends at once, `batch.BatchServer` in batches.
+        reach: The class that sends requests: `Server` sends at once, `batch.BatchServer` in batches.
 
     Raises:
         UsageError: The address is invalid, or the key would be sent unencrypted to another machine.

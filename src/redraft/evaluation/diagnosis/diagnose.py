@@ -48,7 +48,7 @@ def diagnose(
     Args:
         chains: Chains, a file of chains, or several files, such as one for each seed.
         score: Checks that decide which answers are right. By default, the results of `redraft eval` in the
-            chains decide. If there are none, the guiding checks decide, so a gain is nearly automatic.
+            chains decide. Without such results, the checks that guided revising decide.
 
     Raises:
         RecordError: Nothing decides which answers are right, or a file cannot be read.

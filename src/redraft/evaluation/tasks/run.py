@@ -207,9 +207,9 @@ def evaluate(
     """Answer records, and score the answers.
 
     Args:
-        task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks`, which may
-            include functions and check objects.
-        records: A task file or records. Chains keep their ids. A file's ids begin with its name: `test/7`.
+        task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks` (texts,
+            functions or check objects), without the argument `records`.
+        records: The task's file or records. Chains keep their ids. Other ids begin with the file's name.
         parallel: The number of chains to make at once.
         limit: The largest number of records to answer.
         guided: Whether the task's checks also guide revising.
