@@ -155,7 +155,7 @@ SAME = {"model_1": "same", "model_2": "same"}
         (PAIR, ["--questions", "others.jsonl"], ["belongs to question 1, which is not in others.jsonl"]),
         (PAIR, ["--questions", "twice.jsonl"], ["twice.jsonl has question 2 twice"]),
         (PAIR, ["--answers", "new.jsonl"], ["r.jsonl:1: the answer 'old-1' is not in new"]),
-        (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy; the review must"]),
+        (PAIR, [*ANSWERS, "--answers", "copy.jsonl"], ["'new-1' is in new and copy; nothing says"]),
         (PAIR, ["--answers", "again.jsonl"], ["again.jsonl has the answer", "twice"]),
         (PAIR, ["--answers", "new.jsonl", "--answers", "of_7.jsonl"], ["of of_7 belongs to question '7'"]),
         (PAIR, ["--html", "r.jsonl", "--force"], ["--html would replace the input"]),

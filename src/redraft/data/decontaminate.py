@@ -50,7 +50,7 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match is `ngram` shared words in a row. A question of fewer words matches only as a whole.
+    A match is `ngram` words in a row, or all words of a shorter question (below 8 words: the whole turn).
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()

@@ -70,7 +70,7 @@ class Names:
         self._text, self._read, self.member = "", 0, -1
 
     def take(self, text: str) -> str | None:
-        """Add a piece. If a member repeats a name, return the text before the member and closing brackets."""
+        """Add a piece. If a member repeats a name, return the text before it, with all brackets closed."""
         self._text += text
         for found in _MARKS.finditer(self._text, self._read):
             mark, names = found[0], self._open[-1] if self._open else None

@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether a usable strategy is known that is less than `margin` behind each other strategy."""
+        """Whether a usable strategy is known that is less than `margin` behind each other usable strategy."""
         return bool(self._safe)
 
     @property

@@ -216,7 +216,7 @@ class Curves:
         return (*(point for point in single if own and self.cost(point) < self.cost(own[0])), *own)
 
     def against(self, ours: str, kind: str) -> Versus:
-        """Compare two kinds at the highest cost that both reach. If there is none, compare similar costs."""
+        """Compare two kinds at the highest cost that both reach or, if there is none, at similar costs."""
         last = self.last(ours)
         basis: Basis = "equal"
         if (at := self._budget(ours, kind)) is not None:

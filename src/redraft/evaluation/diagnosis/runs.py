@@ -175,7 +175,7 @@ class StrategyRuns:
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies for the task, without `steered` if --steer steers all, or if no checks can steer."""
+        """The strategies for the task, without `steered` if --steer steers all, or if there are no checks."""
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:

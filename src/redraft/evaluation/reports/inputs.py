@@ -132,7 +132,7 @@ class Material:
             message = f"{where}: the answer {answer_id!r} is not in {' or '.join(self.names)}."
             raise RecordError(message, hint=_JUDGED)
         raise RecordError(
-            f"{where}: answer {answer_id!r} is in {' and '.join(found)}; the review must name one of them.",
+            f"{where}: answer {answer_id!r} is in {' and '.join(found)}; nothing says which one was judged.",
             hint=_NAMING,
         )
 

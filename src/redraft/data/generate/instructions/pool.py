@@ -98,7 +98,7 @@ class Turns:
 
     @property
     def is_ended(self) -> bool:
-        """Whether this run ended early, and left requests to a later run."""
+        """Whether this run leaves requests to a later run, because it stopped or needs no more tasks."""
         return self._end < inf
 
     def passed(self, number: int) -> None:
