@@ -27,7 +27,7 @@ RUNS = {"speed": train_speed.run, "memory": train_memory.run, "prepare": train_p
 
 
 # The sizes for which goals hold, and small sizes that only test the rows.
-FULL = partial(Scale, records=178_000, rounds=5, steps=4, shrink=1, workers=all_cores())
+FULL = partial(Scale, records=178_000, rounds=5, steps=2, shrink=1, workers=all_cores())
 LITTLE = partial(Scale, records=200, rounds=1, steps=1, shrink=8, workers=2)
 ROWS = {name: scaled(run, FULL, LITTLE) for name, run in RUNS.items()}
 
