@@ -347,7 +347,7 @@ class WaitOptions(OptionModel):
         "give up after S seconds without a first or next token [first 300, next 60]", SERVER, "S", ge=0.001
     )
     retries: int = option(
-        "repeat a request up to N times if the server is down or fails; in a run, also if a reply breaks off",
+        "repeat a request up to N times if the server is down or fails; for files, also if replies end early",
         SERVER,
         "N",
         default=RETRIES,
@@ -355,7 +355,7 @@ class WaitOptions(OptionModel):
     )
     patience: float | None = option(
         "keep trying for S seconds, even after the retries, while a server is down or busy "
-        "[0 for ask, chat, serve and revise(), otherwise 300]",
+        "[300 in runs over a file, otherwise 0]",
         SERVER,
         "S",
         ge=0,

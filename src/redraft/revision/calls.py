@@ -277,7 +277,7 @@ def due(plan: Plan) -> bool:
 
 
 def replaces(text: str, steps: Sequence[Step], plan: Plan) -> bool:
-    """Return whether a text was written instead of a call: a call is due, or JSON follows earlier calls."""
+    """Return whether a text replaces a call: if a call is due, or if the text is JSON after earlier calls."""
     data = plan.json is None and _DATA.match(text)
     return due(plan) or bool(data and any(step.tool_calls for step in steps))
 

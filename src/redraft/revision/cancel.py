@@ -28,7 +28,7 @@ class CancelToken:
 
     @contextmanager
     def limit(self, deadline: float | None) -> Iterator[Limit]:
-        """Yield a `Limit` that ends at `deadline` or by `cancel`. Many `with` blocks may use it in turn."""
+        """Yield a `Limit` that ends at `deadline` or by `cancel`. It may guard many `with` blocks in turn."""
         loop, limit = asyncio.get_running_loop(), Limit()
         timer = None if deadline is None else loop.call_at(deadline, limit.end)
         self._limits[limit] = loop

@@ -99,7 +99,7 @@ class Text:
     """Event: a piece of an answer, of feedback, or of a patch.
 
     `index` is the step's number. A patch is new text for `place` in the previous answer, or for several
-    places if `place` is None. Its reply begins with an empty piece. After it, the whole answer follows.
+    places if `place` is None. A patch begins with an empty piece, and is followed by the whole answer.
     """
 
     kind: Kind | Literal["patch"]

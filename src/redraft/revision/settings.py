@@ -41,7 +41,7 @@ def recipe(name: str | Path, checks: Sequence[str | Check] | None = None) -> Rev
     Args:
         name: The path of a YAML file, or the name of a recipe that redraft ships.
         checks: Checks to use instead of the recipe's. If the recipe promises a share of right answers,
-            redraft warns of checks for which the promise was not measured.
+            redraft warns if it was promised for other types of checks.
 
     Raises:
         UsageError: There is no such recipe, or an option is wrong.

@@ -211,7 +211,7 @@ def _key(words: list[str], where: str) -> Key:
             near = get_close_matches(name, _SETTINGS, n=1)
             hint = f"Did you mean {near[0]}=…?" if near else f"Settings: {'=… '.join(_SETTINGS)}=…"
             shown = repr(word) if near or len(word) < SHORTEST else "one of the words"  # it may be a key
-            raise UsageError(f"{where}: {shown:.40} after the key is not a setting.", hint=hint)
+            raise UsageError(f"{where}: {shown:.40} after the API key is not a setting.", hint=hint)
         if (attribute := name.removesuffix("-per-minute")) in found:
             raise UsageError(f"{where}: {name} appears twice.", hint="Keep one.")
         found[attribute] = _value(name, value, where)

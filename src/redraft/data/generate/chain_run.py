@@ -83,7 +83,7 @@ def generate_chains(source: str | Path, output: str | Path, **options: Unpack[Ch
     Args:
         source: A file of records, of any known shape.
         output: The file to write the chains to.
-        **options: As listed below; all are optional. `model`, the teacher, is a model reference.
+        **options: See docs/options.md; all are optional. `model`, the teacher, is a model reference.
 
     Raises:
         UsageError: An option is unknown, or two options contradict each other.

@@ -217,7 +217,7 @@ def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywo
     Args:
         answers: A file of answers or chains, or a pair of files for a model and an opponent.
         output: The file for the reviews.
-        **options: As listed below; all are optional. `model` is the judge.
+        **options: See docs/options.md; all are optional. `model` is the judge.
 
     Raises:
         UsageError: An option is unknown, or two options conflict.

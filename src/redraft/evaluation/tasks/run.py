@@ -125,7 +125,7 @@ def evaluate_file(
         task: The name of a task, as for `redraft eval`.
         source: The task's file.
         output: The file for the chains, with the check results of each answer in `meta["eval"]`.
-        **options: As listed below; all are optional. Models must be references, not engines.
+        **options: See docs/options.md; all are optional. Models must be references, not engines.
 
     Returns:
         The result of the run, with a `Tally` as `summary`. `summary.score.rate` is the share of right answers

@@ -344,7 +344,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
     Args:
         source: A file of prompts, of any known shape.
         output: The file for the chains, in the order of completion. A repeated id `a` becomes `a~2`.
-        **options: As listed below; all are optional. Models must be references, not engines.
+        **options: See docs/options.md; all are optional. Models must be references, not engines.
 
     Raises:
         UsageError: An option is unknown, or two options do not fit together.

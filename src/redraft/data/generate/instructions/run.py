@@ -99,7 +99,7 @@ def generate_instructions(
     Args:
         output: The file of tasks. The run continues an existing file.
         model: The teacher, as a model reference or an open engine, which stays open.
-        **options: As listed below; all are optional.
+        **options: See docs/options.md; all are optional.
 
     Raises:
         UsageError, RecordError: An option is wrong, or the seeds cannot be used.
