@@ -53,7 +53,11 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
     [
         (f"{ALICE} model=plain", "keys.txt:1: 'model=plain' after the key is not", "Did you mean models=…?"),
         (f"{ALICE} plain", "'plain' after the API key is not a setting", "Settings: name=… models=…"),
-        (f"{BOB} {ALICE}", "one of the words after the API key is not a setting", "Settings: name=… models=…"),
+        (
+            f"{BOB} {ALICE}",
+            "one of the words after the API key is not a setting",
+            "Settings: name=… models=…",
+        ),
         (f"{ALICE} parallel={'9' * 5000}", "parallel is '999", "a whole number above 0"),
         (f"{ALICE} models=", "'models=' after the API key is not a setting", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a whole number above 0"),
@@ -203,5 +207,7 @@ def test_keys_are_added_and_revoked_at_run_time(tmp_path: Path, caplog: pytest.L
     said = ["The earlier keys stay valid"] * 2
     said += [f"Revoked keys: {names}" for names in (digest_of(ALICE).hex()[:8], "al, bob")]
     assert [text.rpartition(". ")[2] for text in warnings] == [f"{each}." for each in said]
-    assert "keys.txt:1: 'paralel=4' after the API key is not a setting. Until the file is right" in warnings[2]
+    assert (
+        "keys.txt:1: 'paralel=4' after the API key is not a setting. Until the file is right" in warnings[2]
+    )
     assert BOB not in caplog.text
