@@ -2,9 +2,10 @@
 
     gcc -shared -fPIC -O2 -o avx2.so benchmarks/avx2.c
     python benchmarks/avx2.py DIR
-    LD_PRELOAD=$PWD/avx2.so PYTHONPATH=DIR XDG_CACHE_HOME=DIR/cache python benchmarks/cpu.py
+    LD_PRELOAD=$PWD/avx2.so PYTHONPATH=DIR python benchmarks/cpu.py
 
-`avx2.c` hides AVX-512, and needs these copies where the machine has no CPUID faulting. This needs objdump.
+`avx2.c` hides AVX-512, and needs these copies where the machine has no CPUID faulting. This needs objdump, and
+DIR on the file system of the packages. redraft also reads /proc/cpuinfo: bind a copy without AVX-512 over it.
 """
 
 from __future__ import annotations

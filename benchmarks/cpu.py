@@ -37,4 +37,8 @@ def named(row: Row) -> Row:
 ROWS = {"chains": chains, "engines": engines, "memory": row_engines.memory}
 
 if __name__ == "__main__":
+    if AVX2:
+        from torch.backends.cpu import get_cpu_capability
+
+        assert get_cpu_capability() == "AVX2", "AVX-512 is not hidden: see avx2.py"
     sys.exit(main("benchmarks/cpu.py", __doc__, ROWS))

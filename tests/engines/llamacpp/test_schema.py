@@ -93,6 +93,7 @@ async def closes(engine: Engine, schema: dict[str, Any]) -> None:
     sampling = Sampling(temperature=0.0, max_tokens=100, schema=schema)
     deltas = [delta async for delta in engine.chat(asked, sampling)]
     answer = "".join(delta.text for delta in deltas)
+    assert deltas[-1].finish == "stop", answer
     assert deltas[-1].completion_tokens
     jsonschema.validate(read_json(answer)[0], schema)
 

@@ -273,30 +273,52 @@ def test_a_text_of_json_that_its_bound_cut_ends_where_it_might(
 
 
 @pytest.mark.parametrize(
-    ("said", "text"),
-    [
-        ('{"a": [1, {"b": ["x", "y"], "c', '{"a": [1, {"b": ["x", "y"]}]}'),
-        ('{"a": "x [", "b": 12', '{"a": "x ["}'),
-        ('{"a": "🌱🌱🌱🌱🌱🌱🌱🌱🌱🌱', '{"a": "🌱"}'),
-    ],
+    "said",
+    ["Hello, ", "12 March 2024", "शहर समुद्र के पास एक बहुत पुराना नगर है।", 'He says this: \\"It rains.\\"'],
 )
-def test_json_of_any_names_that_was_cut_is_closed(said: str, text: str) -> None:
-    found, last = write(Form(), Cut(said).source, schema={"type": "object"})
-    assert (found, last.finish) == (text, "stop")
-    assert write(Form(), Cut(said).source, schema=SUMMARY)[0] == said  # half of what it asks for is no answer
+def test_texts_of_json_stay_if_they_are_no_prose_or_end_with_a_sentence(said: str) -> None:
+    whole = f'{{"a": "{said}", "b": "Ann"}}'
+    source = Says(whole, likeliest=lambda _: ((" x", log(0.95)), ('"', log(0.05)))).source
+    schema = {"type": "object", "properties": {"a": {"maxLength": len(said)}, "b": {"maxLength": 90}}}
+    found, last = write(Form(), source, 2048, schema=schema)
+    assert (found, last.finish) == (whole, "stop")
+
+
+def test_json_says_that_a_text_was_cut_whose_end_was_sent_already() -> None:
+    schema = {"type": "object", "properties": {"a": {"maxLength": 99}, "b": {"maxLength": 99}}}
+    whole = '{"a": "The boat sails far with a ", "b": "Ann and Tom."}'
+    found, last = write(Form(), Says(whole).source, 2048, schema=schema)
+    assert (found, last.finish) == (whole, "max_tokens")
 
 
 @pytest.mark.parametrize(
-    ("said", "text"),
+    ("said", "text", "finish"),
     [
-        ('{"a": "x", "b": "the old sea', '{"a": "x", "b": "the old"}'),
-        ('{"a', '{"a'),  # nothing is whole
+        ('{"a": [1, {"b": ["x", "y"], "c', '{"a": [1, {"b": ["x", "y"]}]}', "stop"),
+        ('{"a": "x [", "b": 12', '{"a": "x ["}', "stop"),
+        ('{"a": "🌱🌱🌱🌱🌱🌱🌱🌱🌱🌱', '{"a": "🌱"}', "stop"),
+        ('{"a": "The old sea. It is wi', '{"a": "The old sea."}', "stop"),
+        ('{"a": "x", "b": "the old sea', '{"a": "x", "b": "the old"}', "max_tokens"),
+        ('{"a', '{"a', "max_tokens"),  # nothing is whole
     ],
 )
-def test_json_says_that_its_text_was_cut(said: str, text: str) -> None:
+def test_json_of_any_names_that_was_cut_is_closed(said: str, text: str, finish: str) -> None:
     found, last = write(Form(), Cut(said).source, schema={"type": "object"})
-    assert (found, last.finish) == (text, "max_tokens")
+    assert (found, last.finish) == (text, finish)
     assert write(Form(), Cut(said).source, schema=SUMMARY)[0] == said  # half of what it asks for is no answer
+
+
+@pytest.mark.parametrize("said", ['{"b": "the old sea', '{"b": "It rains on the tow'])
+def test_json_that_was_cut_gets_its_required_words_and_still_says_that_it_was_cut(said: str) -> None:
+    source = Says(said, " She", " likes boats.").source
+
+    async def cut(text: str, sampling: Sampling) -> Replies:
+        async for delta in source.go_on(text, sampling):
+            yield replace(delta, finish="max_tokens") if delta.finish and not text else delta
+
+    found, last = write(Form(has=("boats",)), replace(source, go_on=cut), schema={"type": "object"})
+    assert found.endswith('. She likes boats."}')
+    assert last.finish == "max_tokens"
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ _PLACE = re.compile(r"[\s,]|(?<!\w)\Z")  # after a word
 _ENDED = re.compile(rf"[{STOPS}][{re.escape(CLOSERS)}]*\Z|[]*_'’»」』]\Z|\A[\"“(]")  # or a quotation
 _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
+_ENDINGS = f"{STOPS}।॥۔؟"  # marks that end a sentence, in other scripts too
 _LEFT = 8  # a JSON string this many characters short of its bound may have been cut
 _SEEN = 1000  # characters that are searched for a repeated sentence
 
@@ -135,6 +136,13 @@ class Draft:
         return ends_of(self.text, begin, whole=whole)
 
     @property
+    def open_string(self) -> int:
+        """The index at which the open string of cut JSON begins, or the text's length if there is none."""
+        end = max((found.end() for found in STRING.finditer(self.text)), default=0)
+        begin = self.text.find('"', end)
+        return len(self) if begin < 0 else begin
+
+    @property
     def is_whole(self) -> bool:
         """Whether the text ends at the end of a sentence."""
         return len(self) in self.ends(max(len(self) - 200, 0), whole=True)
@@ -184,20 +192,23 @@ def ends_of(text: str, begin: int = 0, *, whole: bool = True) -> Sequence[int]:
     return found
 
 
-def cut_texts(text: str, schema: str) -> tuple[list[re.Match[str]], int]:
+def cut_texts(text: str, schema: str) -> tuple[list[tuple[int, int, bool]], int]:
     """Return the JSON strings that seem cut, and an index before which no string was cut.
 
-    A string seems cut by `maxLength` if it ends with a space, or is almost that long and ends no sentence.
+    A string that does not end with a sentence seems cut if it is about as long as a `maxLength`, or if it is
+    prose (five words or more) and ends with a space. For each, return its start, its end, and whether it is
+    prose.
     """
     free = not re.search(r'"(pattern|format|minLength)":', schema)
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
-    cut = [
-        found
-        for found in STRING.finditer(text)
-        if not found[1] and found[0] not in schema and found[0][-2] not in STOPS
-        if any(found[0][-2] == " " or 0 <= bound + 2 - len(found[0]) < _LEFT for bound in bounds)
-    ]
-    begin = cut[0].start() if cut else text.rfind('"')
+    cut = list[tuple[int, int, bool]]()
+    for found in STRING.finditer(text):
+        length, prose = len(found[0]) - 2, found[0].count(" ") > 3
+        if found[1] or found[0] in schema or found[0].rstrip(f"{CLOSERS}\\")[-1:] in _ENDINGS:
+            continue
+        if any(0 <= bound - length < _LEFT or (prose and found[0][-2] == " ") for bound in bounds):
+            cut.append((*found.span(), prose))
+    begin = cut[0][0] if cut else text.rfind('"')
     return cut, begin + min(bounds, default=2 * len(text)) // 2
 
 

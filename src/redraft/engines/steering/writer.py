@@ -221,18 +221,25 @@ class _Writer:
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
-        if self.cut_short and free and (end := closed(draft.text, draft.sent)):
-            draft.put(end[0], [Delta(text=end[1])])
-            self.cut_short = end[1][:1] == '"' and not run  # a text was cut
+        cut = False  # whether a text of whole JSON was cut
+        if self.cut_short and free:
+            ended = self._back_in_string()
+            if end := closed(draft.text, draft.sent):
+                draft.put(end[0], [Delta(text=end[1])])
+                self.cut_short, cut = False, end[1][:1] == '"' and not (run or ended)
         if self.cut_short and rest is not None:
-            await self._complete_json([*rest.items()])
-        if not (self._is_over or self.cut_short or self.stop_text):
-            await self._end_texts(bounded)
+            cut = await self._complete_json([*rest.items()])
+        if not (self.over or self.cut_short or self.stop_text):
+            cut = await self._end_texts(bounded) or cut
             await self._add_to_json()
+        self.cut_short = self.cut_short or cut
 
-    async def _complete_json(self, rest: list[tuple[str, Any]]) -> None:
-        draft, begin = self.draft, self.draft.text.rindex('"') + 2
-        ended, place = self._back((begin + len(draft)) // 2), draft.text.rfind(" ", begin)
+    def _back_in_string(self) -> bool:
+        return self._back((self.draft.open_string + len(self.draft)) // 2)
+
+    async def _complete_json(self, rest: list[tuple[str, Any]]) -> bool:
+        draft, begin = self.draft, self.draft.open_string + 2
+        ended, place = self._back_in_string(), draft.text.rfind(" ", begin)
         if place > 0 and not ended:
             draft.cut(place)
         end = len(draft)
@@ -248,25 +255,30 @@ class _Writer:
                 draft.give('"')
         draft.give("}")
         try:
-            self.cut_short = not (json.loads(draft.text) and ended)
+            self.cut_short = not json.loads(draft.text)
         except ValueError:
             draft.cut(end)
+        return not ended
 
-    async def _end_texts(self, bounded: str) -> None:
-        draft = self.draft
-        for found in reversed(cut_texts(draft.text, bounded)[0]):
-            end, half = found.end() - 1, (found.start() + found.end()) // 2
-            chance = _chance(STOPS + '"', await self._likeliest(draft.text[:end]))
-            if chance < LIKELY or draft.text[end - 1] == " ":  # the model may have begun a quotation
-                rest = draft.text[end:]
-                draft.cut(end)
-                self.cut_short |= not (self._back(half) or await self._closed(half, -1))
-                draft.add(Delta(text=rest))
+    async def _end_texts(self, bounded: str) -> bool:
+        draft, cut = self.draft, False
+        for begin, end, prose in reversed(cut_texts(draft.text, bounded)[0]):
+            said, rest, half = draft.text[: end - 1], draft.text[end - 1 :], (begin + end) // 2
+            chance = _chance(STOPS + '"', await self._likeliest(said))
+            if chance >= (LIKELY if prose else POSSIBLE) and not (prose and said[-1] == " "):
+                continue  # after a space, the mark of a quotation may have ended the string
+            if len(said) < draft.sent or (self._is_over and not prose):
+                cut = cut or prose
+                continue
+            draft.cut(len(said))
+            cut = (not self._back(half) and not await self._closed(half, -1) and prose) or cut
+            draft.add(Delta(text=rest))
+        return cut
 
     async def _add_to_json(self) -> None:
         draft = self.draft
         ends = [found.end() - 1 for found in STRING.finditer(draft.text) if not found[1]]
-        if not (ends and self._missing()):
+        if self._is_over or not (ends and self._missing()):
             return
         rest = draft.text[ends[-1] :]
         draft.cut(ends[-1])
