@@ -4,8 +4,8 @@
     python benchmarks/avx2.py DIR
     LD_PRELOAD=$PWD/avx2.so PYTHONPATH=DIR python benchmarks/cpu.py
 
-`avx2.c` hides AVX-512, and needs these copies where the machine has no CPUID faulting. This needs objdump, and
-DIR on the file system of the packages. redraft also reads /proc/cpuinfo: bind a copy without AVX-512 over it.
+`avx2.c` hides AVX-512, and needs these copies where the machine has no CPUID faulting. This needs objdump,
+and DIR on the packages' file system. redraft also reads /proc/cpuinfo: bind a copy without AVX-512 over it.
 """
 
 from __future__ import annotations
