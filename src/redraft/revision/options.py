@@ -208,7 +208,7 @@ class RevisionOptions(WaitOptions, PlainOptions):
         Sequence[str | Check | Mapping[str, Any] | Callable[..., Any]],
         PlainValidator(_or_nothing(_several)),
     ] = option(
-        "checks in their short form, as values, JSON Schemas, or your own functions (docs/checks.md)",
+        "checks: short forms, check objects, JSON Schemas, or your own functions (docs/checks.md)",
         default=(),
         what='a list: ["words<=50"]',
     )

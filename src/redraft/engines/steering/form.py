@@ -123,7 +123,7 @@ class Form:
         pattern: A regular expression for the whole answer, `^…$`. All other demands must be empty.
         layout: The title, the parts, and marked words.
         one: Whether the answer is one sentence or one line.
-        gap: The word or number to replace in an existing text. If no other fits, the model continues there.
+        gap: A word or number to replace in a text. If no other fits, the rest of the sentence is rewritten.
     """
 
     without: frozenset[str] = frozenset()
@@ -157,7 +157,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """This form's forbidden characters alone: with `case`, in both cases; with `quoted`, also `"`."""
+        """A form that only forbids characters: `without`, in both cases if `case` is set, and `"` if `quoted`."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how many more words (or other units) fit, besides those of sentences still to come."""
+        """Return how many more words (or other units) fit, minus those of sentences that are still required."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)
