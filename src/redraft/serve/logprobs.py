@@ -83,7 +83,7 @@ def only_answer(options: RevisionOptions) -> bool:
 
 
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
-    """Wrap the engine in `options` to record log-probabilities. Return the new options and the new engine.
+    """Wrap the engine of `options`, to record log-probabilities. Return the new options and the new engine.
 
     `most` is the number of likeliest tokens to record at each position.
     """

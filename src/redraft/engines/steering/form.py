@@ -157,7 +157,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """A form that only forbids characters: `without`, in both cases if `case` is set, and `"` if `quoted`."""
+        """A form that only forbids characters: `without` (both cases if `case` is set); `"` if `quoted`."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 
@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how many more words (or other units) fit, minus those of sentences that are still required."""
+        """Return how many more words (or other units) fit, minus those of sentences still required."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)
