@@ -275,7 +275,7 @@ class State:
         return led and own[begun].verdict != "unknown"
 
     def best(self) -> int | None:
-        """Return the best step's index or None. Adapters' answers count if they pass checks, or if `holds`."""
+        """Return the best step's index or None. Adapters' answers count if they pass, or if `holds`."""
         steps, options = self.steps, self.plan.options
         if self.plan.exercises and not self.holds:
             own = [step if step.passed else Step(answer="") for step in steps[: self.own]]
