@@ -36,7 +36,7 @@ def test_the_score_is_the_logistic_function_of_the_reward(model: str) -> None:
     result = asyncio.run(run_check(check, GOOD, PROMPT))
     (reward,) = RewardModel.load(model).score([(PROMPT, GOOD)])
     assert (result.score, result.passed) == (pytest.approx(1 / (1 + math.exp(-reward))), reward >= 0)
-    assert f"{result.score:.2f} of 1 (reward {reward:+.2f})" in result.message
+    assert f"a score of {result.score:.2f} (best: 1; reward {reward:+.2f})" in result.message
     assert result.score > asyncio.run(run_check(check, BAD, PROMPT)).score
 
 

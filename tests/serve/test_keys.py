@@ -51,7 +51,11 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "said", "hint"),
     [
-        (f"{ALICE} model=plain", "keys.txt:1: 'model=plain' after the key is not", "Did you mean models=…?"),
+        (
+            f"{ALICE} model=plain",
+            "keys.txt:1: 'model=plain' after the API key is not",
+            "Did you mean models=…?",
+        ),
         (f"{ALICE} plain", "'plain' after the API key is not a setting", "Settings: name=… models=…"),
         (
             f"{BOB} {ALICE}",

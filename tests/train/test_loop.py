@@ -208,7 +208,7 @@ def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
     for goes_on in (made.run, lambda each: made.trained.load_model(each.folder)):
         with pytest.raises(ModelError, match="was saved with FSDP, but this run is without FSDP") as error:
             goes_on(SavedCheckpoint(folder, int(folder.name[11:]), ()))
-        assert str(error.value.hint).endswith(f"with another --output_dir: --model_name_or_path {folder}")
+        assert str(error.value.hint).endswith(f": --output_dir NEW --model_name_or_path {folder}")
 
 
 def test_a_checkpoint_of_another_model_is_refused(unbroken: Path, examples: Prepared, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_memory_that_runs_out_is_told(model: str, here: Path, monkeypatch: pytes
 def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path, size: int, words: list[str]) -> None:
     """The libraries of weights and of tokenizers raise their own kinds of errors."""
     made = ready(model, *words)
-    with files_up_to(size), pytest.raises(OutputError, match=r"(?s)cannot be written.*Make room"):
+    with files_up_to(size), pytest.raises(OutputError, match=r"(?s)cannot be written.*free some space"):
         made.train()
     made.loop.trained.tokenizer = object()
     with pytest.raises(AttributeError, match="save_pretrained"):

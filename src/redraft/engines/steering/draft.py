@@ -196,8 +196,8 @@ def cut_texts(text: str, schema: str) -> tuple[list[tuple[int, int, bool]], int]
     """Return the JSON strings that seem cut, and an index before which no string was cut.
 
     A string that does not end with a sentence seems cut if it is about as long as a `maxLength`, or if it is
-    prose (five words or more) and ends with a space. For each, return its start, its end, and whether it is
-    prose.
+    prose (five words or more) and ends with a space or comma. For each, return its start, its end, and
+    whether it is prose.
     """
     free = not re.search(r'"(pattern|format|minLength)":', schema)
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
@@ -206,7 +206,7 @@ def cut_texts(text: str, schema: str) -> tuple[list[tuple[int, int, bool]], int]
         length, prose = len(found[0]) - 2, found[0].count(" ") > 3
         if found[1] or found[0] in schema or found[0].rstrip(f"{CLOSERS}\\")[-1:] in _ENDINGS:
             continue
-        if any(0 <= bound - length < _LEFT or (prose and found[0][-2] == " ") for bound in bounds):
+        if (free and prose and found[0][-2] in " ,") or any(0 <= bound - length < _LEFT for bound in bounds):
             cut.append((*found.span(), prose))
     begin = cut[0][0] if cut else text.rfind('"')
     return cut, begin + min(bounds, default=2 * len(text)) // 2

@@ -265,7 +265,7 @@ class _Writer:
         for begin, end, prose in reversed(cut_texts(draft.text, bounded)[0]):
             said, rest, half = draft.text[: end - 1], draft.text[end - 1 :], (begin + end) // 2
             chance = _chance(STOPS + '"', await self._likeliest(said))
-            if chance >= (LIKELY if prose else POSSIBLE) and not (prose and said[-1] == " "):
+            if chance >= (LIKELY if prose else POSSIBLE) and not (prose and said[-1] in " ,"):
                 continue  # after a space, the mark of a quotation may have ended the string
             if len(said) < draft.sent or (self._is_over and not prose):
                 cut = cut or prose
