@@ -69,7 +69,7 @@ class Layout:
 
 
 class Conflict(Exception):
-    """Raised if forms exclude each other or cannot be combined. A text may still pass all checks."""
+    """Raised if forms exclude each other, or if redraft cannot combine them for steering."""
 
 
 def number_in(text: str) -> str:
@@ -167,9 +167,9 @@ class Form:
 
     @cached_property
     def further(self) -> tuple[Callable[[str], int], int, str]:
-        """The sentence counter, the least number of sentences, and a sample that stands for a missing one.
+        """The sentence counter, the least number of sentences, and a sample of a sentence yet to be written.
 
-        The sample is empty if one sentence is enough, if nothing else has a maximum, or if no sample fits.
+        The sample is empty if one sentence is enough, if no other limit has a maximum, or if no sample fits.
         """
         highs = [(each.count, each.high) for each in self.limits if each.high is not None]
         for each in self.limits:
