@@ -174,7 +174,7 @@ def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bo
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     if not all(math.isfinite(value) for value in result.aminmax()):
         message = f"{piece.name!r:.120}: the result has NaN or infinite values, near element {piece.start:,}."
-        hint = "Find such values in the inputs: redraft weights verify DIR. Deltas of --exact may have such values."
+        hint = "Find such values in the inputs: redraft weights verify DIR. Deltas of --exact may have some."
         raise ModelError(message, hint=hint)
     return result
 
