@@ -244,7 +244,10 @@ def test_json_is_written_anew_where_a_forbidden_word_comes_in_a_name_or_a_text()
     assert all(sampling.schema for _, sampling in source.asked)
 
 
-SUMMARY = {"type": "object", "properties": {"of": {"enum": ["a rainy, old town"]}, "says": {"maxLength": 25}}}
+SUMMARY = {
+    "type": "object",
+    "properties": {"of": {"enum": ["a rainy, old town"]}, "says": {"minLength": 1, "maxLength": 25}},
+}
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,8 @@ def cut_texts(text: str, schema: str) -> tuple[list[tuple[int, int, bool]], int]
     prose (five words or more) and ends with a space or comma. For each, return its start, its end, and
     whether it is prose.
     """
-    free = not re.search(r'"(pattern|format|minLength)":', schema)
+    # Prose that was cut is almost always longer than a minLength of one digit.
+    free = not re.search(r'"(pattern|format|minLength)":(?! \d\b)', schema)
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
     cut = list[tuple[int, int, bool]]()
     for found in STRING.finditer(text):
