@@ -246,7 +246,11 @@ def test_json_is_written_anew_where_a_forbidden_word_comes_in_a_name_or_a_text()
 
 SUMMARY = {
     "type": "object",
-    "properties": {"of": {"enum": ["a rainy, old town"]}, "says": {"minLength": 1, "maxLength": 25}},
+    "properties": {
+        "of": {"enum": ["a rainy, old town"]},
+        "says": {"minLength": 1, "maxLength": 25},
+        "on": {"format": "date-time"},
+    },
 }
 
 
@@ -271,7 +275,7 @@ def test_a_text_of_json_that_its_bound_cut_ends_where_it_might(
     def likeliest(before: str) -> Likeliest:
         return ((next((end for word, end in ends.items() if before.endswith(word)), " x"), -0.5),)
 
-    whole = '{"of": "a rainy, old town", "says": "%s", "n": 1}'
+    whole = '{"of": "a rainy, old town", "on": "2024-03-12T10:15:04+00:00", "says": "%s", "n": 1}'
     assert write(Form(), Says(whole % said, likeliest=likeliest).source, schema=SUMMARY)[0] == whole % text
 
 

@@ -199,13 +199,14 @@ def cut_texts(text: str, schema: str) -> tuple[list[tuple[int, int, bool]], int]
     prose (five words or more) and ends with a space or comma. For each, return its start, its end, and
     whether it is prose.
     """
-    # Prose that was cut is almost always longer than a minLength of one digit.
-    free = not re.search(r'"(pattern|format|minLength)":(?! \d\b)', schema)
+    # Prose that was cut is almost always longer than a minLength of one digit, and has no `format`.
+    free, formats = not re.search(r'"(pattern|minLength)":(?! \d\b)', schema), '"format":' in schema
     bounds = [int(found) for found in re.findall(r'"maxLength": (\d+)', schema) if free]
     cut = list[tuple[int, int, bool]]()
     for found in STRING.finditer(text):
         length, prose = len(found[0]) - 2, found[0].count(" ") > 3
-        if found[1] or found[0] in schema or found[0].rstrip(f"{CLOSERS}\\")[-1:] in _ENDINGS:
+        whole = found[0].rstrip(f"{CLOSERS}\\")[-1:] in _ENDINGS
+        if whole or found[1] or found[0] in schema or (formats and not prose):
             continue
         if (free and prose and found[0][-2] in " ,") or any(0 <= bound - length < _LEFT for bound in bounds):
             cut.append((*found.span(), prose))
