@@ -235,7 +235,7 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
 
 
 def prune(output: Path, limit: int | None) -> None:
-    """Delete folders of unfinished saves. With `limit`, keep only the `limit` newest complete checkpoints.
+    """Delete the folders `.saving-…` of unfinished saves. With `limit`, keep only that many checkpoints.
 
     Folders `checkpoint-N` without `complete.json` are always kept, because another trainer may own them.
     """

@@ -42,7 +42,7 @@ def amount(cost: float, by: Cost) -> str:
 
 
 def around(costs: Sequence[float], at: float) -> tuple[int, int, float]:
-    """Return the indices of the ascending `costs` around `at`, and where `at` is between them, 0 to 1."""
+    """Return the indices of the sorted `costs` around `at`, and the position of `at` between them, 0 to 1."""
     low = max(bisect_left(costs, at) - 1, 0)  # below `at` if possible, so that there is a line to it
     high = max(bisect_right(costs, at) - 1, min(low + 1, len(costs) - 1))
     gap = costs[high] - costs[low]

@@ -180,7 +180,8 @@ def put_report(folder: Path, by: Cost = "tokens") -> Table:
     table = table_of(folder, by)
     if by != "tokens" and all(each.basis == "unknown" for each in table.comparisons):
         found = f"no ways in {folder} can be compared at equal {by}."
-        raise UsageError(found, hint="Use --equal tokens. Money needs runs with --price IN,OUT or [prices].")
+        hint = "Use --equal tokens. Money needs runs with --price IN,OUT or [prices] in the config file."
+        raise UsageError(found, hint=hint)
     record = {"version": 1, "redraft": __version__, "files": hashes_of(folder), **without_nan(table)}
     write_file(folder / TABLE, f"{json.dumps(record, ensure_ascii=False, indent=1)}\n".encode())
     write_file(folder / PAGE, _page(table).encode())

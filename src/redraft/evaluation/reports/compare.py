@@ -370,8 +370,9 @@ class JudgeAgreement:
 def compare(reviews: Iterable[Placed], first: Sequence[str] = ()) -> tuple[Comparison, ...]:
     """Return a comparison for each pair of models in the reviews.
 
-    Of two models, `model` is the one that comes earlier in `first`. Models outside `first` come last. If both
-    are outside, `model` is the one shown first in the pair's first review (if `swapped`, shown second).
+    A comparison's `model` is the one that comes earlier in the list `first`, and `opponent` the other. If
+    neither is in the list, `model` is the one that the pair's earliest review showed first (if `swapped`,
+    second).
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:

@@ -95,8 +95,8 @@ def find_verb(name: str) -> Verb:
 def check_options(verb: Verb, options: Mapping[str, Any]) -> None:
     """Raise `UsageError` if an option of a verb is unknown or missing, or has a wrong value.
 
-    Values that contain `{NAME}` are not checked. If the verb's kind is `train` or `pays`, other values are
-    checked. Otherwise, only values of options with fixed choices are checked.
+    Values that contain `{NAME}` are never checked. All others are checked if the verb's kind is `train` or
+    `pays`. For verbs of other kinds, only options with fixed choices are checked.
     """
     whole = {name: each for name, each in options.items() if not any(names_in(each))}
     known: dict[str, None] = {}
