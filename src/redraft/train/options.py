@@ -151,7 +151,7 @@ FSDP = {
 class LossOptions(RunOptions):
     """Settings of `redraft train sft` and `redraft train reward`, which train on given texts."""
 
-    eval_data_path: Places = option("evaluate on files as for --data_path (--eval_strategy)", DATA, default=())
+    eval_data_path: Places = option("evaluate on files like --data_path (--eval_strategy)", DATA, default=())
     eval_strategy: Strategy = option("when to evaluate (also: --evaluation_strategy)", RUN, default="no")
     eval_steps: int | None = option("steps between two evaluations; by default --logging_steps", RUN, ge=1)
     per_device_eval_batch_size: int | None = option(
