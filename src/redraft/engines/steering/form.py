@@ -169,7 +169,7 @@ class Form:
     def further(self) -> tuple[Callable[[str], int], int, str]:
         """The sentence counter, the least number of sentences, and a sample of a sentence yet to be written.
 
-        The sample is empty if one sentence is enough, if only sentences have a maximum, or if no sample fits.
+        The sample is empty if one sentence is enough, if nothing else has a maximum, or if no sample fits.
         """
         highs = [(each.count, each.high) for each in self.limits if each.high is not None]
         for each in self.limits:
