@@ -1,6 +1,6 @@
 """Score the answers in a CSV file, list their faults, and print an interval for the share that passes.
 
-python score_csv.py answers.csv scored.csv 'words<=20' lacks:sorry
+pip install '.[eval]' && python score_csv.py answers.csv scored.csv 'words<=20' lacks:sorry
 The column `answer` is scored. The column `question` is optional, and contains the prompts.
 """
 

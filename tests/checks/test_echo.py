@@ -20,7 +20,7 @@ from redraft.checks.echo import is_echo
 from redraft.checks.parse import parse_check
 from redraft.evaluation.tasks.tally import outcome_of
 from redraft.evaluation.tasks.tasks import scored
-from redraft.revision.prompts import DEFAULT, ECHOED, LOST, TALK
+from redraft.revision.prompts import CUT, DEFAULT, ECHOED, LOST, TALK
 
 ASKED = "Describe a lighthouse."
 FEEDBACK = (
@@ -128,6 +128,7 @@ def test_a_repeated_criticism_is_no_answer(message: str, answer: str) -> None:
         (LOST, "The answer was ended there, because nothing that followed could mend that.", True),
         ("The answer has the wrong unit.", "The answer has the form x = 5 m.", False),
         ('Not in the request: the name "Kim".', "Not in the request: the name Tom, and the number 7.", True),
+        (CUT, "The answer is too long.", True),
         ("The answer should be Rome.", "The answer should be Rome, the capital.", False),
         ("Say that rain is wet water.", "Say that rain is wet water, and it is.", False),
     ],

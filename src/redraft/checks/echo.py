@@ -35,6 +35,7 @@ _OPEN = regex.compile(r"\b(?:what|why|how|who|whom|whose|which|when|where)\b")
 _LABEL = regex.compile(r"\A\W*+\p{L}+\s*:\s+")
 _OF_FORM = [["the", "answer", verb] for verb in ("has", "contains", "was", "lacks")] + [["not", "in", "the"]]
 """The first words of checks' messages."""
+_LENGTH = regex.compile(r"the (?:answer|text) (?:is|was) (?:not )?(?:too long|cut off)(?: before its end)?")
 _DIGIT, _QUOTED, _NUMBER = regex.compile(r"\d"), regex.compile(r"\"[^\"\n]*\""), "#"
 
 
@@ -62,6 +63,7 @@ def is_echo(answer: str, prompt: Prompt, heard: Iterable[str] = (), demand: str 
             _repeats(numbered, text) or _begins(numbered, text)
             for text in map(_numbered, (*heard, *demand.splitlines()))
         )
+        or bool(heard and _LENGTH.fullmatch(" ".join(own)))
         or bool(not invited and _ACKNOWLEDGED.fullmatch(" ".join(own)))
     )
 
