@@ -169,13 +169,13 @@ class StrategyRuns:
 
     @cached_property
     def voteless(self) -> list[str]:
-        """The ids of records whose votes cannot be counted, because no check reads results such as `42`."""
+        """The ids of records whose votes cannot be counted, because no check finds a result in answers."""
         asks = ((record.id, checks_of(task_named(self.task), record)) for record in self.records)
         return [name for name, checks in asks if strategies.reader_of(checks) is None]
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies for the task, without `steered` if --steer steers all, or if there are no checks."""
+        """The strategies for the task, without `steered` if --steer is given, or if there are no checks."""
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:

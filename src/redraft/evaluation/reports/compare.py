@@ -98,7 +98,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Game:
-    """A readable review, as a win, a tie or a loss of the model."""
+    """A review whose verdict could be read, as a win, a tie or a loss of the model."""
 
     placed: Placed
     second: bool  # whether the model's answer was shown second
