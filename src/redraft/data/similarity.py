@@ -12,7 +12,7 @@ word 3-shingles, each a 48-bit number. Two sets of similarity t share one of the
 of either set, where n is the set's size (prefix filtering, Chaudhuri, Ganti, Kaushik 2006). So only texts
 that share a rare shingle are compared. The comparison is exact, whereas MinHash would miss a few pairs. If
 over 129 texts share a shingle, such as a template's first words, each text is compared only with the next 32
-texts. So time stays linear, but pairs may be missed. Memory: about 30 bytes per shingle and 100 per text.
+texts. So time stays linear, but pairs may be missed. Memory: about 15 bytes per shingle and 60 per text.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ CROWDED = 32  # following sets to compare a set with, in larger groups
 _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
 _PAIRS = 1 << (64 - _VALUE_BITS)  # sets or pairs to process at once: the remaining bits hold their index
-_ROWS = 1 << 20  # shingles or bytes to process at once, in temporary arrays of 8 MB
-_TABLE_BITS = 22  # leading bits of a number: frequencies are counted by these, in a table of 32 MB
+_ROWS = 1 << 18  # shingles or bytes to process at once, in temporary arrays of 2 MB
+_TABLE_BITS = 22  # leading bits of a number: frequencies are counted by these, in a table of 16 MB
 _COMMON_BITS = 12  # bits of a frequency: more frequent numbers count as equally frequent
 _MIX = np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
@@ -140,19 +140,21 @@ def coded(text: str) -> bytes:
 
 def sets_of(texts: Sequence[bytes]) -> Sets:
     """Return the sets of shingles of many coded texts."""
-    values, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    lengths = np.fromiter((each.count(b" ") + bool(each) for each in texts), np.int64, len(texts))
+    values, starts = np.empty(lengths.sum(), np.uint64), np.zeros(len(texts) + 1, np.int64)
     for part in _parts(np.fromiter(map(len, texts), np.int64, len(texts)), _PAIRS):
-        few = [texts[place] for place in range(part.start, part.stop)]
-        counts = np.fromiter((each.count(b" ") + bool(each) for each in few), np.int64, len(few))
+        few, counts = [texts[place] for place in range(part.start, part.stop)], lengths[part]
         owners, places = np.repeat(np.arange(len(few)), counts), np.arange(counts.sum())
         last, after = np.cumsum(counts)[owners] - 1, places + SHINGLE - 1
         begins = (after <= last) | (places == last + 1 - counts[owners])
         hashes = run_hashes(b" ".join(filter(None, few)), places[begins], np.minimum(after, last)[begins])
         found = np.sort(hashes & _VALUE | owners[begins].astype(np.uint64) << np.uint64(_VALUE_BITS))
         found = found[_begins(found)]  # `np.unique` takes twenty times as long
-        values.append(found & _VALUE)
-        sizes.append(np.bincount((found >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(few)))
-    return Sets(np.concatenate(values), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]))
+        sizes = np.bincount((found >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(few))
+        start = starts[part.start]
+        starts[part.start + 1 : part.stop + 1] = start + np.cumsum(sizes)
+        values[start : start + len(found)] = found & _VALUE
+    return Sets(values[: starts[-1]], starts)
 
 
 def _begins(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -165,23 +167,29 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
     Clusters are the connected components of the graph of pairs with a Jaccard similarity of at least
     `threshold` (above 0). An empty set is similar to no set.
     """
-    # The sum of a set's mixed numbers identifies it, because its numbers are hashes.
-    mixed, full = sets.values * _MIX, sets.sizes > 0
-    mixed ^= mixed >> np.uint64(29)
-    labels = equals(full, np.add.reduceat(mixed, sets.starts[:-1][full]) if full.any() else mixed)
-    del mixed  # a sixth of the memory
-    first = np.flatnonzero((labels == np.arange(len(sets))) & (sets.sizes > 0))
-    few = _chosen(sets, first)
-    sizes, linked = few.sizes, np.arange(len(few))
-    for left, right in _meeting(few, threshold):
+    sizes = sets.sizes
+    labels = equals(sizes > 0, _sums(sets))
+    first = np.flatnonzero((labels == np.arange(len(sets))) & (sizes > 0))
+    for left, right in _meeting(sets, first, threshold):
         small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
-        unsure = (linked[left] != linked[right]) & (small >= threshold * large - 1e-9)
-        pairs = np.sort(left[unsure] * len(few) + right[unsure])
-        one, other = np.divmod(pairs[_begins(pairs)], len(few))
-        similar = jaccard(few, one, other) >= threshold - 1e-12
-        linked = _joined(linked, one[similar], other[similar])
-    labels[first] = first[linked]
-    return labels[labels]
+        unsure = (labels[left] != labels[right]) & (small >= threshold * large - 1e-9)
+        pairs = np.sort(left[unsure] * len(sets) + right[unsure])
+        one, other = np.divmod(pairs[_begins(pairs)], len(sets))
+        similar = jaccard(sets, one, other) >= threshold - 1e-12
+        labels = _joined(labels, one[similar], other[similar])
+    return labels
+
+
+def _sums(sets: Sets) -> Hashes:
+    """Return the sum of each set's mixed numbers, which identifies it, because its numbers are hashes."""
+    sums = [np.empty(0, np.uint64)]
+    full = np.flatnonzero(sets.sizes)
+    for part in _parts(sets.sizes[full], _PAIRS):
+        some = _chosen(sets, full[part])
+        mixed = some.values * _MIX
+        mixed ^= mixed >> np.uint64(29)
+        sums.append(np.add.reduceat(mixed, some.starts[:-1]))
+    return np.concatenate(sums)
 
 
 def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
@@ -213,39 +221,43 @@ def jaccard(sets: Sets, left: _Ints, right: _Ints) -> NDArray[np.float64]:
     return result
 
 
-def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
-    owners, rare = _prefixes(sets, threshold)
+def _meeting(sets: Sets, places: _Ints, threshold: float) -> Iterator[tuple[_Ints, _Ints]]:
+    owners, rare = _prefixes(sets, places, threshold)
     order = np.argsort(rare, kind="stable")
-    keys, members, at = rare[order], owners[order], np.arange(len(order))
-    del owners, rare, order
-    group = np.cumsum(_begins(keys)) - 1
-    most = np.where(np.bincount(group)[group] > WINDOW + 1, CROWDED, WINDOW).astype(np.uint8)
-    del group
+    rare.sort()  # in place
+    begins = _begins(rare)
+    shared = ~begins | ~np.append(begins[1:], True)[: len(begins)]
+    keys, members = rare[shared], owners[order[shared]]
+    del owners, rare, order, begins, shared
+    at = np.arange(len(keys))
+    counts = np.diff(np.flatnonzero(_begins(keys)), append=len(keys))
+    most = np.repeat(np.where(counts > WINDOW + 1, CROWDED, WINDOW).astype(np.uint8), counts)
     for distance in range(1, WINDOW + 1):
         at = at[(at < len(keys) - distance) & (most[at] >= distance)]
         at = at[keys[at] == keys[at + distance]]
-        yield members[at], members[at + distance]
+        yield members[at].astype(np.int64), members[at + distance].astype(np.int64)
 
 
-def _prefixes(sets: Sets, threshold: float) -> tuple[_Ints, Hashes]:
-    cuts = _parts(sets.sizes, _PAIRS)
-    parts = [(part, sets.values[slice(*sets.starts[[part.start, part.stop]])]) for part in cuts]
+def _prefixes(sets: Sets, places: _Ints, threshold: float) -> tuple[NDArray[np.int32], Hashes]:
+    sizes = sets.sizes[places]
+    counts, parts = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1, [*_parts(sizes, _PAIRS)]
     # Frequencies may be approximate, as long as they order the numbers of all sets alike.
-    frequency = np.zeros(1 << _TABLE_BITS, np.int64)
-    for _, values in parts:
-        frequency += np.bincount(_slots(values), minlength=len(frequency))
+    frequency = np.zeros(1 << _TABLE_BITS, np.int32)
+    for part in parts:
+        np.add.at(frequency, _slots(_chosen(sets, places[part]).values), 1)
     np.minimum(frequency, (1 << _COMMON_BITS) - 1, out=frequency)
-    owners, rare = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
-    for part, values in parts:
-        sizes = sets.sizes[part]
+    owners = np.repeat(places.astype(np.int32), counts)
+    rare, end = np.empty(len(owners), np.uint64), 0
+    for part in parts:
+        some = _chosen(sets, places[part])
+        values, sizes = some.values, some.sizes
         place = np.repeat(np.arange(len(sizes)), sizes)
         first = (place << _COMMON_BITS | frequency[_slots(values)]) << _VALUE_BITS - _COMMON_BITS
         ordered = np.sort(first.astype(np.uint64) | values >> np.uint64(_COMMON_BITS))
-        within = np.arange(len(place)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        kept = within <= np.repeat(sizes - np.ceil(threshold * sizes - 1e-9), sizes)
-        owners.append(part.start + place[kept])
-        rare.append(ordered[kept] & _VALUE)
-    return np.concatenate(owners), np.concatenate(rare)
+        within = np.arange(len(place)) - some.starts[place]
+        start, end = end, end + counts[part].sum()
+        rare[start:end] = ordered[within < counts[part][place]] & _VALUE
+    return owners, rare
 
 
 def _slots(values: Hashes) -> _Ints:
