@@ -323,7 +323,7 @@ class MachineOptions(OptionModel):
     device: Device | None = option("compute on cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
     speculate: bool | None = option("guess a revision's tokens from its draft [where that is faster]", MODEL)
     chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None = option(
-        "format conversations as for vicuna, stablevicuna or selfee [the model's template]", MODEL, "NAME"
+        "format conversations as for vicuna, stablevicuna or selfee [as the model was trained]", MODEL, "NAME"
     )
 
 

@@ -191,10 +191,10 @@ def sift(
             ids.append(entry.id.encode())
             ranks.append(entry.rank)
             keys.append(entry.key)
-    order = array("q", _ordered(ranks, 0, fixed))
+    order = array("i", _ordered(ranks, 0, fixed))
     order.extend(_ordered(ranks, fixed, len(ids)))
     del ranks
-    kept, scores = array("q", order), array("d", [1.0]) * len(order)
+    kept, scores = array("i", order), array("f", [1.0]) * len(order)
     alike = _alike(_Column(keys[place] for place in order), like, fixed)
     del keys
     for done, (place, (other, similarity)) in enumerate(zip(order, alike, strict=True)):
@@ -216,7 +216,7 @@ def sift(
 
 def _ordered(ranks: Sequence[bytes], start: int, stop: int) -> Iterator[int]:
     parts = (range(first, min(first + _SORTED, stop)) for first in range(start, stop, _SORTED))
-    return merge(*(array("q", sorted(part, key=ranks.__getitem__)) for part in parts), key=ranks.__getitem__)
+    return merge(*(array("i", sorted(part, key=ranks.__getitem__)) for part in parts), key=ranks.__getitem__)
 
 
 class _Column(Sequence[bytes]):

@@ -104,7 +104,7 @@ CROWDED = 32  # following sets to compare a set with, in larger groups
 _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)
 _PAIRS = 1 << (64 - _VALUE_BITS)  # sets or pairs to process at once: the remaining bits hold their index
-_ROWS = 1 << 18  # shingles or bytes to process at once, in temporary arrays of 2 MB
+_ROWS = 1 << 17  # shingles or bytes to process at once, in temporary arrays of 1 MB
 _TABLE_BITS = 22  # leading bits of a number: frequencies are counted by these, in a table of 16 MB
 _COMMON_BITS = 12  # bits of a frequency: more frequent numbers count as equally frequent
 _MIX = np.uint64(0x94D049BB133111EB)  # of SplitMix64
@@ -140,9 +140,9 @@ def coded(text: str) -> bytes:
 
 def sets_of(texts: Sequence[bytes]) -> Sets:
     """Return the sets of shingles of many coded texts."""
-    lengths = np.fromiter((each.count(b" ") + bool(each) for each in texts), np.int64, len(texts))
+    lengths = np.fromiter((each.count(b" ") + bool(each) for each in texts), np.int32, len(texts))
     values, starts = np.empty(lengths.sum(), np.uint64), np.zeros(len(texts) + 1, np.int64)
-    for part in _parts(np.fromiter(map(len, texts), np.int64, len(texts)), _PAIRS):
+    for part in _parts(np.fromiter(map(len, texts), np.int32, len(texts)), _PAIRS):
         few, counts = [texts[place] for place in range(part.start, part.stop)], lengths[part]
         owners, places = np.repeat(np.arange(len(few)), counts), np.arange(counts.sum())
         last, after = np.cumsum(counts)[owners] - 1, places + SHINGLE - 1

@@ -438,7 +438,8 @@ def _finished(
     engine: LocalEngine, adapters: Iterable[Path], named: ModelReference, opening: Opening
 ) -> Engine:
     engine.trust(_certain(adapters), shipped=named.shipped, adapters=named.adapters)
-    if template := opening.machine.chat_template:
+    trained = "selfee" if engine.info.native and not named.roles else None
+    if template := opening.machine.chat_template or trained:
         from redraft.chain.spans import TEMPLATES
 
         engine.converse(TEMPLATES[template])
