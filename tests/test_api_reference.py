@@ -47,7 +47,6 @@ def test_each_option_stands_once(reference: Any) -> None:
 
 
 def test_no_argument_is_without_its_meaning(reference: Any) -> None:
-    """An item that a docstring has and the page has not is a section that is written in another way."""
     for name in {*dir(redraft)} - {"__version__", "Event"}:
         doc = reference.doc_of(getattr(redraft, name))
         assert not re.search(r"^(Args|Raises|Attributes|Returns):", doc.text, re.M), name

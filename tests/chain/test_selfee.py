@@ -155,7 +155,6 @@ class TestVerdict:
 class TestParse:
     @given(texts, texts, chains())
     def test_a_prompt_fools_nobody(self, instruction: str, extra: str, steps: tuple[Step, ...]) -> None:
-        """The steps are found after any prompt, whether the parser knows the prompt or not."""
         prompt = Prompt(instruction=instruction, input=extra)
         text = render(Chain(prompt=prompt, steps=steps))
         assert parse(text).steps == parse(text, prompt).steps == steps
@@ -304,7 +303,6 @@ class TestStream:
 
     @pytest.mark.parametrize("unit", ["\\", "\n", "#", "\n\\", "\n#", " ", "1"])
     def test_work_stays_in_proportion_to_the_text(self, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The work for each fed character does not grow, whatever the text."""
         looked_at: Counter[bool] = Counter()
         look = selfee._may_be_heading
 

@@ -102,7 +102,6 @@ def test_hostile_repeats_are_counted_in_linear_time() -> None:
 
 
 def test_real_questions_have_about_as_many_sentences_as_final_stops(shared_data: Path) -> None:
-    """Questions in plain prose, without quotations and inner full stops, agree with a plain count."""
     lines = (shared_data / "questions" / "vicuna_80.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.loads(line)["text"] for line in lines]
     plain = [text for text in texts if "\n" not in text and '"' not in text and "." not in text[:-1]]

@@ -88,7 +88,6 @@ def test_a_limit_of_seconds_lets_what_is_under_way_finish() -> None:
 
 @pytest.mark.slow
 def test_a_limit_counts_each_call_and_not_only_finished_steps() -> None:
-    """The first answer passes the limit; its criticism is under way when the second prompt is done."""
     big = sse_reply(chat_event("A gull.", "stop"), usage_event(5, 100), DONE)
     late_answer = sse_reply(0.3, chat_event("A tern.", "stop"), usage_event(5, 1), DONE)
     accepts = (chat_event("No revision is needed.", "stop"), usage_event(5, 1), DONE)

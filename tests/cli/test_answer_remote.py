@@ -92,7 +92,6 @@ def test_waiting_is_no_part_of_how_an_output_was_made() -> None:
 
 
 def test_a_run_goes_on_with_its_servers_in_another_order_and_one_that_is_down() -> None:
-    """It is the same run, and its cache is of the same model."""
     cache = ("--cache", "paid.db")
     said = chat_reply("It is a thing.")
     with chat_server(said) as one, chat_server(said) as two:

@@ -336,7 +336,6 @@ def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str) -> None:
 
 
 def test_ctrl_c_before_the_model_is_there() -> None:
-    """While it waits for the rest of its prompt: the beginning has been taken out of the pipe."""
     prompt, end = os.pipe()
     child = verbs.start("ask", "-m", verbs.script("x"), stdin=prompt)
     os.write(end, b"Describe")

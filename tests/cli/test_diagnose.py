@@ -44,7 +44,7 @@ def test_checks_say_what_is_right_of_other_chains() -> None:
     own = shown(run("answers.jsonl"))
     assert own[0] == "own checks: 8 items, 8 revised"
     assert own[-1].startswith("The checks that score also guided revising, which makes a gain nearly ")
-    assert " automatic. Revising does better here: it adds 100.0 points (26.1 to 100.0)" in own[-1]
+    assert " automatic. Revising does better here: it adds 100.0 points (34.8 to 100.0)" in own[-1]
     score = shown(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
     assert score[-1].startswith("Don't revise: it loses 100.0 points")
 

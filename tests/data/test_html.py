@@ -166,7 +166,6 @@ def test_work_grows_with_the_text_alone(part: str) -> None:
 
 @pytest.mark.parametrize("part", BOMBS.values(), ids=BOMBS.keys())
 def test_no_part_of_a_page_is_searched_again_and_again(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One end after thousands of beginnings must not be searched for from each of them."""
     few, many = passed_for(part * 200, monkeypatch), passed_for(part * 2_000, monkeypatch)
     assert many <= max(few, 200) * 11
 

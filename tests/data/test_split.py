@@ -57,8 +57,6 @@ def test_a_short_conversation_is_left_as_it_is() -> None:
 
 
 def test_characters_that_a_tokenizer_takes_apart_are_counted() -> None:
-    """A normaliser makes 18 characters of this one, which has three bytes."""
-
     def count(text: str) -> int:
         return len(unicodedata.normalize("NFKC", text))
 

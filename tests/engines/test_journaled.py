@@ -180,7 +180,6 @@ LAST = st.builds(
 def test_any_deltas_are_replayed_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[Delta], last: Delta
 ) -> None:
-    """Chains count the tokens of each delta, and cut at their ends."""
     with Journal(tmp_path_factory.mktemp("journal") / "j.db") as journal:
         paid = ask(journaled(Fixed([*pieces, last]), journal))
         assert paid == [*pieces, last]
@@ -239,7 +238,6 @@ def test_a_number_format_that_was_asked_for_has_replies_of_its_own(tmp_path: Pat
 
 
 def test_a_call_that_is_repeated_has_the_place_of_the_one_that_broke_off(journal: Journal) -> None:
-    """So that a later run, in which nothing breaks off, finds the reply."""
     engine = journaled(
         ScriptedEngine([ScriptedReply("Half", ServerError("gone")), "Whole.", "Second."]), journal
     )

@@ -45,7 +45,6 @@ HELD_UP = sse_reply(*[chat_event(" word")] * 10, 60.0)
 
 @pytest.mark.parametrize("reply", [COUNTED, chat_reply(*[" word"] * 50), BROKEN, HELD_UP])
 def test_tokens_of_replies_count(reply: Reply, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each reply has 50 tokens, or the ten after which its reader leaves."""
     one, used = engine(server.on(CHAT, reply)), list[int]()
     monkeypatch.setattr(one._server.retry.rate, "used", used.append)
 
@@ -176,8 +175,6 @@ def test_a_request_that_hangs_each_time_fails_alone(patience: str, calls: int) -
 
 @pytest.mark.parametrize("reply", [RESETS, error_reply(503, "Busy."), sse_reply(chat_event("Fi"), cut=True)])
 def test_a_request_that_fails_once_does_not_hold_back_the_others(reply: Reply) -> None:
-    """It waits for seconds before it is asked again, or its error is told, while the others go on."""
-
     async def asked(engine: RemoteEngine, prompt: str, times: int = 1) -> None:
         for _ in range(times):
             messages: list[Message] = [{"role": "user", "content": prompt}]

@@ -25,6 +25,20 @@ def test_a_difference_is_that_of_pairs() -> None:
         stats.difference([1], [1, 2])
 
 
+@pytest.mark.parametrize(
+    ("better", "worse", "low", "high"), [(0, 0, -9, 9), (1, 0, -6, 16), (30, 0, 81, 100)]
+)
+def test_of_few_changes_the_interval_counts_what_none_of_them_was(
+    better: int, worse: int, low: int, high: int
+) -> None:
+    found = stats.change(
+        [0] * better + [1] * worse + [0] * (30 - better - worse), [1] * better + [0] * (30 - better)
+    )
+    assert found.value == pytest.approx((better - worse) / 30)
+    assert (100 * found.low, 100 * found.high) == pytest.approx((low, high), abs=1)
+    assert math.isnan(stats.change([], []).value)
+
+
 def test_clusters_are_resampled_whole() -> None:
     values, questions = [0.0, 1.0] * 50, list(range(100))
     apart = stats.mean(values, questions)
@@ -175,7 +189,7 @@ def of_few(rng: object, kind: str, count: int) -> Estimate:
     if kind == "correlation":
         return stats.correlation(first.tolist(), (first + second).tolist())
     if kind == "difference of shares":
-        return stats.difference(before.tolist(), after.tolist(), bounds=stats.CHANGE)
+        return stats.change(before.tolist(), after.tolist())
     runs = [*before.tolist(), *after.tolist()]
     return stats.proportions(runs, [1] * len(runs), [*range(count)] * 2)
 

@@ -300,7 +300,6 @@ def test_no_items_and_two_of_one_id_are_refused_before_anything_is_done(tmp_path
 
 
 def test_a_job_with_a_goal_takes_items_until_it_is_reached(tmp_path: Path) -> None:
-    """Its items have no end, and one that is left undone is no failure and is done by the next run."""
     made: list[str] = []
     left = {"3"}
 

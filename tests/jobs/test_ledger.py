@@ -319,7 +319,6 @@ def damaged(raw: bytes) -> Iterator[bytes]:
 
 
 def test_a_damaged_record_of_how_it_was_made_is_told(tmp_path: Path) -> None:
-    """Results are there, and nothing says how they were made: they are kept, and nothing is added."""
     out, run = tmp_path / "out.jsonl", tmp_path / "out.jsonl.run.json"
     fill(out, ["a"])
     raw = run.read_bytes()
@@ -337,7 +336,6 @@ def test_a_damaged_record_of_how_it_was_made_is_told(tmp_path: Path) -> None:
 def test_work_that_was_cut_is_written_again_before_its_file_grows_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """tests/cli/test_go_on.py has the kills and the damage."""
     monkeypatch.setattr(ledgers, "TIDIED_AT", 2000)
     out, done = tmp_path / "out.jsonl", set[str]()
     with Unfinished(out, PROVENANCE, done) as kept:

@@ -147,7 +147,6 @@ def test_what_does_not_fit_is_said(options: dict[str, object], message: str) -> 
 
 
 def test_a_budget_and_a_price_by_their_parts() -> None:
-    """The types of these calls are part of it: `make lint` checks them."""
     engine = ScriptedEngine(["one two three"])
     chain = redraft.revise("Go.", model=engine, budget={"tokens": 5}, price={"prompt": 0, "completion": 1e6})
     assert (chain.stop, chain.usage.cost_usd) == ("budget", 5)

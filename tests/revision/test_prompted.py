@@ -127,7 +127,6 @@ def test_an_echo_is_not_checked_and_never_passes(mode: Mode, echo: str) -> None:
 
 
 def test_after_echoes_the_last_real_answer_is_to_be_revised() -> None:
-    """The next request still names the faults of the last real answer, and shows no echo."""
     streams = ["One.", "It is not good.", "- It is not good!", "Two."]
     a_plan = plan(mode="verified", checks=("toy",), context="chain")
     played = play(a_plan, streams, lambda answer: answer == "Two.")

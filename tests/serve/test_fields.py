@@ -91,7 +91,6 @@ def test_log_probabilities_that_there_are_not_are_refused(path: str, body: Any, 
 
 
 def test_the_likeliest_tokens_in_the_place_of_each() -> None:
-    """One of them comes as an id, as from engines of token ids."""
     with served({"plain": plain(Probable(["ab"]))}) as server, server.client() as client:
         chat = client.chat.completions.create(model="plain", messages=ASK, logprobs=True, top_logprobs=2)
         text = client.completions.create(model="plain", prompt="Rain", logprobs=2).choices[0].logprobs
@@ -266,7 +265,6 @@ MARKUP = "<script>alert(1)</script> [x](javascript:y) \\u2028 \u2028\r\ndata: [D
 
 @pytest.mark.parametrize("text", ['a "b" \\ {"content": ""} \u2028 Wärme 🌳 </script>', MARKUP])
 def test_a_reply_has_any_text_as_data(text: str) -> None:
-    """The chunks of a stream are equal but for their texts, whatever is in them."""
     with served(both(text, chunk=[1, 3, 2])) as server:
         whole = server.post()
         stream = server.post({"stream": True, "stream_options": {"include_usage": True}})

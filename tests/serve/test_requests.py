@@ -363,7 +363,6 @@ def test_an_unknown_check_is_answered_with_those_that_are_taken(server: Server) 
 
 
 def test_every_kind_of_check_was_decided_on() -> None:
-    """A new kind is not taken from strangers, nor from a file of data, until somebody puts it on the list."""
     of_data = {"json-schema", "language", "ifeval", "reward"}
     assert {*check_kinds("data")} - {*check_kinds("anyone")} == of_data
     assert {*check_kinds()} - {*check_kinds("data")} == {"python", "command", "judge"}

@@ -87,7 +87,6 @@ def test_one_that_is_cut_is_passed_over_and_named(tmp_path: Path, damage: Any, w
 
 
 def test_where_none_was_ever_whole_a_run_begins_anew(tmp_path: Path) -> None:
-    """As if a machine was taken away while its first checkpoint was uploaded."""
     unmark(save(tmp_path, 20))
     found, said = checkpoints.newest(tmp_path)
     assert found is None

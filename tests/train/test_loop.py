@@ -100,7 +100,6 @@ def test_nothing_is_pickled(unbroken: Path) -> None:
 
 
 def test_the_first_step_is_that_of_a_plain_loop(examples: Prepared, unbroken: Path, tmp_path: Path) -> None:
-    """Loss and gradient of the mean over the trained tokens of the step, example by example."""
     made = data(examples)
     model = llama(dropout=0)
     summed, count = torch.zeros(()), 0
@@ -163,7 +162,6 @@ def test_a_stop_is_not_the_end_of_an_epoch(examples: Prepared, tmp_path: Path, s
 
 
 def test_a_checkpoint_has_a_line_before_it(examples: Prepared, unbroken: Path, tmp_path: Path) -> None:
-    """So no number of its steps is lost, and the line after it is of the steps after it."""
     made = loop(tmp_path, data(examples), logging_steps=4, save_steps=3)
     made.run()
     once, ends = lines(unbroken), [3, 4, 6, 8, 9, 12]
@@ -179,7 +177,6 @@ def weights(output: Path) -> bytes:
 
 
 def test_an_adapter_can_be_asked_after_training_in_16_bits(examples: Prepared, tmp_path: Path) -> None:
-    """After training, it is called without autocast."""
     bare = llama().bfloat16()
     loop(tmp_path, data(examples), adapted(bare), bf16=True, max_steps=1, save_strategy="no").run()
     assert bare.eval()(torch.tensor([[1, 2, 3]])).logits.isfinite().all()

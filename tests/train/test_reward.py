@@ -48,7 +48,6 @@ def trained_rewards(run: object, texts: list[torch.Tensor]) -> list[float]:
 @pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")  # peft, of redraft's fields
 @pytest.mark.parametrize("lora", ["True", "False"])
 def test_plain_transformers_and_peft_give_the_trained_rewards(model: str, here: Path, lora: str) -> None:
-    """Also in padded batches, where a reward is read at the last token that is not padding."""
     made = ready(model, "--model_name_or_path", model, "--lora", lora, "--learning_rate", "1e-2")
     made.train()
     tokenizer = AutoTokenizer.from_pretrained("out")

@@ -165,7 +165,6 @@ def test_memory_that_runs_out_is_told(model: str, here: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(("size", "words"), [(1 << 15, ["--lora", "False"]), (20_000, ["--lora_r", "1"])])
 def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path, size: int, words: list[str]) -> None:
-    """The libraries of weights and of tokenizers raise their own kinds of errors."""
     made = ready(model, *words)
     with files_up_to(size), pytest.raises(OutputError, match=r"(?s)cannot be written.*free some space"):
         made.train()

@@ -139,7 +139,6 @@ def test_a_tokenizer_is_the_deltas_and_not_half_of_each(tmp_path: Path) -> None:
 
 
 def test_a_buffer_of_old_checkpoints_is_no_difference(tmp_path: Path) -> None:
-    """With a base that has it, `inv_freq` is zero in a delta: as a weight that would be a broken model."""
     release(tmp_path, "none")
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     save(tmp_path / "delta", load(tmp_path / "delta") | {name: torch.zeros(4)}, files=2, config=CONFIG)
@@ -335,7 +334,6 @@ def test_a_header_that_lies_about_the_delta(tmp_path: Path, said: str) -> None:
 
 
 def test_a_header_that_leaves_out_a_buffer(tmp_path: Path) -> None:
-    """The base lacks `inv_freq`, and the recipe does not say that the delta holds all of it."""
     name, values = "model.layers.0.self_attn.rotary_emb.inv_freq", torch.tensor([1.0, 0.1])
     _make(tmp_path, llama(), llama() | {name: values})
     file = tmp_path / "delta" / "model.safetensors"

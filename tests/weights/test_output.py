@@ -183,7 +183,6 @@ diff(Path("base"), Path("target"), Path("delta"), Run(command="x"))
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_in_the_middle(tmp_path: Path) -> None:
-    """A limit on file sizes stands in for a full disk: the last shard is too large."""
     base = llama() | {"z.weight": torch.zeros(400, 400)}
     save(tmp_path / "base", base)
     save(tmp_path / "target", base, files=len(base))

@@ -211,6 +211,20 @@ def difference(
     return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters, bounds)
 
 
+def change(before: Sequence[float], after: Sequence[float]) -> Estimate:
+    """Estimate the mean change of scores from 0 to 1, paired by question.
+
+    For the interval, two questions are added: one gains 1, and one loses 1. Otherwise, if one question of 30
+    gains and none loses, no resample would lose either, and the interval would begin at 0. Source: Bonett
+    and Price, Journal of Educational and Behavioral Statistics 37 (2012), 479.
+    """
+    if not before:
+        return NOTHING
+    found = difference([*before, 0, 1], [*after, 1, 0], bounds=CHANGE)
+    value = float(np.mean(after) - np.mean(before))
+    return Estimate(value, min(found.low, value), max(found.high, value))
+
+
 def proportion(hits: float, count: float) -> Estimate:
     """Estimate a proportion of independent hits by Wilson's score interval. A tie counts as half a hit.
 

@@ -403,15 +403,15 @@ def get_ready(asked: RunOptions, model: str, cache: Path, *, say: Say, warn: Say
     trained, joins = verb.model(own, model, tokenizer, say=tell)
     pad = None if joins else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, verb, pad=pad)
+    eval_data = eval_rows(own, tokenizer, args, verb, cache, pad=pad, say=say)
+    source, around = verb.source(trained, data, own, args, tokenizer)
+    if isinstance(source, Data):
+        check_enough_rows(data.rows, args.train_batch_size, args.gradient_accumulation_steps, args.world_size)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = f"{output} cannot be created: {error.strerror}."
         raise OutputError(why, hint="--output_dir FOLDER") from None
-    eval_data = eval_rows(own, tokenizer, args, verb, cache, pad=pad, say=say)
-    source, around = verb.source(trained, data, own, args, tokenizer)
-    if isinstance(source, Data):
-        check_enough_rows(data.rows, args.train_batch_size, args.gradient_accumulation_steps, args.world_size)
     loop = Loop(
         trained,
         args,

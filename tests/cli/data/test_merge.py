@@ -100,7 +100,6 @@ def test_an_unknown_recipe() -> None:
 
 
 def test_the_shipped_mixes_are_as_large_as_published() -> None:
-    """FLAN's part has ten of each of its 1,600 tasks or so."""
     sizes = {}
     for path in SHIPPED.values():
         parts = read_recipe(path).parts

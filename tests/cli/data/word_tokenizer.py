@@ -10,7 +10,6 @@ UNKNOWN = "<unk>"
 
 
 def tokenizer_of_words(folder: Path) -> Path:
-    """A new folder with its tokenizer.json, which also wants to cut and to fill texts to three tokens."""
     tokenizer = Tokenizer(models.WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.enable_truncation(3)

@@ -181,7 +181,6 @@ def test_a_limit_ends_the_waiting_for_a_batch_and_the_next_run_waits_for_it(limi
 @pytest.mark.model
 @pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
 def test_a_weak_teacher_is_no_danger(default_model: Path, way: str) -> None:
-    """The default model repeats examples and leaves the form. What is kept passes the rules all the same."""
     words = ["-o", "out.jsonl", "-m", str(default_model), "--way", way, "--max-tokens", "100", "-j", "2"]
     result = run(*words, "--count", "9", "--limit-tokens", "1500", "--quiet")
     assert result.exit_code == 4, result.output

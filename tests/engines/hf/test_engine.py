@@ -300,7 +300,6 @@ def test_a_template_may_write_who_speaks(name: str) -> None:
 
 
 def test_a_chat_begins_as_it_was_trained() -> None:
-    """The template writes no beginning of text, and the tokenizer puts one before every text."""
     made = tokenizer()
     made.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]

@@ -66,7 +66,6 @@ def test_rewards_are_those_of_training(made: Path, name: str, monkeypatch: pytes
 
 
 def test_one_answer_is_computed_at_a_time(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of several at once would take a thread for every processor."""
     monkeypatch.setattr(RewardModel, "_rewards", lambda *_: torch.tensor([float(reward._ONE.locked())]))
     assert RewardModel.load(str(made / "adapter")).score(SUMS[:1]) == [1.0]
 

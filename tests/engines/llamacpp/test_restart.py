@@ -122,7 +122,6 @@ async def test_an_answer_that_was_steered_says_where_its_grammar_is_lost(default
 async def test_a_restart_outlives_the_call_that_began_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients may be less patient than a large model takes to load."""
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
         start, starting, starts = Child.start, asyncio.Event(), []
 
@@ -162,7 +161,6 @@ async def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 async def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_path: Path) -> None:
-    """The file is damaged after the start, and then made whole again."""
     model = tiny_model(tmp_path / "m.gguf")
     content = model.read_bytes()
 
@@ -204,7 +202,6 @@ async def test_a_process_that_dies_at_each_request_is_given_up(
 
 
 async def test_closing_during_a_reply_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process is stopped, so that no reply ends before."""
     monkeypatch.setattr(restart, "CLOSE_SECONDS", 0.1)
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
         engine._kept.child._process.send_signal(signal.SIGSTOP)

@@ -100,7 +100,6 @@ async def closes(engine: Engine, schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_json_that_is_left_open_closes_before_its_tokens_end(engine: Engine, name: str) -> None:
-    """Of the likeliest tokens: a text of rare ones may take more of them than its room was counted for."""
     await closes(engine, OPEN[name])
 
 

@@ -181,7 +181,6 @@ def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice
 
 
 def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal(server: BatchServer) -> None:
-    """A run that goes on with fewer chains at once reads the whole batch, and uses it later."""
     leave_pending(server)
     assert (answer(server, "-j", "2").exit_code, server.waves[0]) == (0, PROMPTS)
     assert set(server.waves[1:]) <= {1, 2}

@@ -150,8 +150,6 @@ async def test_a_wave_waits_for_a_chain_that_runs_its_checks() -> None:
 
 
 def test_each_chain_gets_an_error_of_its_own() -> None:
-    """A chain that is cut adds itself to the error."""
-
     async def asked() -> list[Any]:
         with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
             async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:

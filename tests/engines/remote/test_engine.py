@@ -291,7 +291,6 @@ async def test_ollama_leaves_latest_out(server: FakeServer) -> None:
     ],
 )  # fmt: skip
 def test_a_list_that_is_none(server: FakeServer, reply: Reply, named: bool, message: str, hint: str) -> None:
-    """The list is not needed if the model is named, unless a web page is there in place of an API."""
     server.on(MODELS, reply)
     if named:
         assert (connected(server, "any").name, len(server.asked(MODELS))) == ("any", 1)
@@ -351,7 +350,6 @@ MMPROJ = "image input is not supported - hint: provide the mmproj"
 def test_what_is_said_of_a_fault(
     server: FakeServer, reply: Reply, message: str, hint: str | None, key: Key | None, times: int
 ) -> None:
-    """The hint is the beginning of it. What was shown of a reply is not generated again."""
     server.on(CHAT, reply)
     error = refused(engine(server, key=key), ContextError if "context" in message else ServerError)
     variable = f"REDRAFT_KEY_127_0_0_1_{server.host.split(':')[1]}"

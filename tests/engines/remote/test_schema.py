@@ -61,7 +61,6 @@ def test_a_refusal_is_said_once_for_all(server: FakeServer, caplog: pytest.LogCa
 
 
 def test_another_refusal_leaves_the_schema_on(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Some servers repeat the whole request in a complaint about something else in it."""
     refusal = error_reply(400, "Bad prompt: {'messages': [], 'response_format': {}}")
     server.on(CHAT, refusal, refusal, chat_reply(GOOD))
 

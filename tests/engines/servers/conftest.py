@@ -34,7 +34,6 @@ def llama(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def llama_tools(default_model: Path, logs: Path) -> Iterator[ServerProcess]:
-    """The same with a chat template that has tools, which that of the default model has not."""
     with llama_process(default_model, logs / "llama_tools.log", HERE / "tools.jinja") as server:
         yield server
 

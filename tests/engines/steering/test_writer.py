@@ -224,7 +224,6 @@ def test_what_is_put_in_the_place_of_a_forbidden_word_is_none_itself() -> None:
 
 
 def test_a_text_that_finds_no_end_is_not_empty() -> None:
-    """The search for an end takes tokens, too: then none are left to write it anew."""
     model = Says(*[" a red boat sails far away"] * 9, likeliest=lambda _: ((" x", -9.0),))
     text, last = write(form_for(["characters<=20"])[0], model.source, 8)
     assert (text, last.finish) == (" a red boat sails far away", "max_tokens")
@@ -584,7 +583,6 @@ def test_of_short_texts_in_limits_the_likeliest_is_kept(texts: list[str], text: 
     [(".", "a sea,\na sand,\na road.", "stop"), ("x", f"{CUT},\na", "max_tokens")],
 )
 def test_what_the_tokens_cut_ends_whole_only_if_that_is_likely(likely: str, text: str, finish: str) -> None:
-    """The text cannot be long enough any more."""
     model = Cut(f"{CUT},\na", likeliest=lambda _: ((likely, -1.0),))
     said, last = write(form_for(["words>=90"])[0], model.source, tokens=8)
     assert (said, last.finish) == (text, finish)

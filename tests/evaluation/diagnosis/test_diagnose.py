@@ -223,7 +223,7 @@ def test_a_gain_that_chance_would_not_bring_pays() -> None:
     assert found.gain.value == pytest.approx(8 / 30)
     assert found.p == paired([False] * 9 + [True] * 21, [True] * 9 + [False] + [True] * 20)
     assert sentence(found) == (
-        "Revising does better here: it adds 26.7 points (6.7 to 46.7) over the first answers; better in 9 "
+        "Revising does better here: it adds 26.7 points (3.9 to 46.9) over the first answers; better in 9 "
         "of 30 items, worse in 1, p = 0.021."
     )
 
@@ -234,8 +234,8 @@ def test_undecided_gives_no_number_of_items_to_collect() -> None:
     found = decide(one, other)
     assert found.outcome == "undecided"
     said = sentence(found)
-    assert said.endswith("(-2.5 to +25.0); better in 6 of 40 items, worse in 2, p = 0.29.")
-    said = "Undecided: so far, revising changes the score by -10.0 points (-25.0 to +2.5); better in 2 of "
+    assert said.endswith("(-4.8 to +23.8); better in 6 of 40 items, worse in 2, p = 0.29.")
+    said = "Undecided: so far, revising changes the score by -10.0 points (-23.8 to +4.8); better in 2 of "
     assert sentence(decide(other, one)).startswith(said)
     assert sentence(decide(*columns(0, 0, 6))) == "Undecided: revising changes no item's score."
 

@@ -59,7 +59,6 @@ def voting(tmp_path: Path) -> Voting:
 
 
 def test_the_same_is_shown_of_a_model_whatever_its_place_and_name(tmp_path: Path) -> None:
-    """Nothing but the answers differs if the models change places, names and ids."""
     shown = []
     for number, (name, place) in enumerate(itertools.product(("a-much-longer-name", "b"), (0, 1))):
         (folder := tmp_path / str(number)).mkdir()

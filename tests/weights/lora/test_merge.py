@@ -100,7 +100,6 @@ def test_in_parts_it_is_as_in_one(base: Path, kind: str, size: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
 def test_it_is_rounded_once(base: Path, plain: Path, dtype: str, tmp_path: Path) -> None:
-    """With sixteenths in all factors the sum is exact in float32, so the result is rounded once."""
     coarse = tmp_path / "coarse"
     coarse.mkdir()
     halves = {name: (each * 16).round() / 16 for name, each in weights(plain).items()}

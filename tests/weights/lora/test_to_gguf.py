@@ -74,7 +74,6 @@ def refusal(adapter: Path, **options: Any) -> str:
     [*(("Llama", kind) for kind in SCALES), *((each, "plain") for each in ARCHITECTURES[1:])],
 )
 def test_what_is_added_is_what_merging_adds(architecture: str, kind: str, tmp_path: Path) -> None:
-    """In the order of rows that the GGUF file of the merged model has."""
     base = tiny_folder(tmp_path / "base", architecture)
     adapter = lora(base, tmp_path / "adapter", **SCALES[kind])
     lora_gguf(adapter, tmp_path / "adapter.gguf")

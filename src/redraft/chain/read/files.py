@@ -70,11 +70,12 @@ def check_records(path: Path) -> None:
     if (path / "runs.json").exists():
         raise UsageError(f"{path} is a folder of runs, not a file.", hint=f"View it: redraft diagnose {path}")
     kind = "is a folder" if path.is_dir() else "is a table" if ending_of(path) in TABLES else ""
+    command = f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl"
     if not path.exists() and named_on_hub(path):
-        kind = "is not a file here, but may be a dataset on the hub"
+        hint = f"Check the path. If it names a dataset on the hub, import it first: {command}"
+        raise UsageError(f"{name_of(path)} is not a file here.", hint=hint)
     if kind:
-        hint = f"redraft data import {name_of(path)} -o {Path(plain_name(path)).stem}.jsonl"
-        raise UsageError(f"{name_of(path)} {kind}. Import it first.", hint=hint)
+        raise UsageError(f"{name_of(path)} {kind}. Import it first.", hint=command)
 
 
 def named_on_hub(path: Path) -> tuple[str, str] | None:

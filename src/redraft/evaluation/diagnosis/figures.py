@@ -47,7 +47,7 @@ class Decision:
 
 def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
     """Compare two lists of scores (0 to 1) for the same items in the same order."""
-    gain = stats.difference(one, other, bounds=stats.CHANGE)
+    gain = stats.change(one, other)
     return Decision(len(one), *split(one, other), gain, stats.paired(one, other))
 
 

@@ -136,7 +136,6 @@ TASKS = (
     ],
 )
 def test_the_forms_that_teachers_write(reply: str) -> None:
-    """Headings, numbers, Markdown and fences around tasks are no text of theirs."""
     tasks = [found.task for found in rules.read_tasks(reply.format(*TASKS), cut=False)]
     assert tasks == [Task("Add two.", "1 and 1", "2"), Task("Sing.", "", "La")]
 

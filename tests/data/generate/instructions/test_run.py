@@ -131,7 +131,6 @@ def test_an_error_in_the_middle_costs_nothing_twice(tmp_path: Path, way: Way) ->
 
 
 def test_a_reply_that_came_at_the_second_try_is_used_by_the_next_run(tmp_path: Path) -> None:
-    """Its key in the journal is that of the first try, which the next run looks for."""
     broken = ServerError("the reply broke off", passing=True)
     first, second = uneven(c0=broken, c2=ServerError("no credit", status=402)), teacher()
     with pytest.raises(ServerError):
@@ -261,7 +260,6 @@ def test_a_model_without_a_chat_template_is_refused_before_a_call(tmp_path: Path
 
 
 def test_seeds_without_outputs_are_for_self_instruct_alone(tmp_path: Path) -> None:
-    """Alpaca's requests show whole tasks: they would show none."""
     records = [{"instruction": f"Name a {word}."} for word in ("river", "town")]
     seeds = write(tmp_path / "seeds.jsonl", records)
     engine = teacher()
