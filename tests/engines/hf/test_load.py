@@ -108,8 +108,8 @@ def test_a_model_says_that_it_revises(tmp_path: Path) -> None:
     native = folder(tmp_path / "native", said={"redraft_format": "selfee-1"})
     adapter = lora(plain, tmp_path / "lora")
     rewrite(adapter / "adapter_config.json", redraft_format="selfee-1")
-    assert not opened(str(plain)).info.native
-    assert opened(str(native)).info.native
+    said = [opened(str(each)).info for each in (plain, native)]
+    assert [(info.native, info.template) for info in said] == [(False, ""), (True, "selfee")]
     with_lora = opened(f"{plain}+{adapter}").info
     assert with_lora.native
     assert (with_lora.name, with_lora.record["name"]) == ("plain", "plain+lora")

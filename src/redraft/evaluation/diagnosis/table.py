@@ -45,7 +45,8 @@ Best of N and a vote draw more answers until they take as many new tokens as eve
 being told what failed.
 For one answer and a vote, the model only reads what the checks demand. For revise alone, it reads no \
 demands, so its first answers differ from those of the other ways. With --no-tell-checks, no way reads \
-demands. Only one answer and votes are compared with revise alone. The other ways use the guiding checks: those of --check or else the task's own, which also score.
+demands. Only one answer and votes are compared with revise alone. The other ways use the guiding checks: \
+those of --check or else the task's own, which also score.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not \
