@@ -64,9 +64,11 @@ def test_a_draft_that_is_empty_is_a_failed_one(replies: list[str]) -> None:
     assert revise(replies, mode="best-of", drafts=2)[0].answer == SHORTER
 
 
-def test_drafts_that_are_all_empty_are_no_answer() -> None:
-    with pytest.raises(EmptyReply):
-        revise([""], mode="best-of", drafts=2)
+@pytest.mark.parametrize("options", [{"mode": "best-of", "drafts": 2}, {"mode": "verified"}])
+def test_texts_that_are_all_empty_are_no_answer_and_another_model_begins_anew(options: Any) -> None:
+    with pytest.raises(EmptyReply) as caught:
+        revise([""] * 4, **options)
+    assert revise([SHORT], resume=caught.value.chain, **options)[0].answer == SHORT
 
 
 def test_a_budget_ends_the_drafts_and_the_best_so_far_is_kept() -> None:

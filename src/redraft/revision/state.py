@@ -382,8 +382,9 @@ def complete_steps(chain: Chain) -> tuple[Step, ...]:
     """Return the steps to resume from.
 
     The last answer loses its feedback and is judged again, unless it was rejected or an adapter accepted it.
+    A chain without any answer is begun anew.
     """
-    if not chain.steps:
+    if not has_answer(chain.steps):
         return ()
     *before, last = chain.steps
     cut = _is_cut(last, chain)
