@@ -243,6 +243,7 @@ def test_dry_run_does_all_but_the_steps(here: Path) -> None:
     assert done.exit_code == 0
     assert "4 steps of 4 rows" in done.stderr
     assert done.stderr.endswith("redraft: this was a dry run: nothing was trained.\n")
+    assert "one step needs 64" in train(*USUAL.split(), "--per_device_train_batch_size", "64").stderr
     assert not Path("out").exists()
     assert not Path("out.run.json").exists()
 
