@@ -29,7 +29,7 @@ def checks(
     if text in ("", "-"):
         text = read_piped(beside=False)
     if not text.strip():
-        raise UsageError("the prompt is empty.", hint='redraft checks "What is rain, in 20 words?"')
+        raise UsageError("the prompt is empty.", hint='Type: redraft checks "What is rain, in 20 words?"')
     found = checks_in(whole(text))
     if as_json:
         write(json.dumps(found, ensure_ascii=False))

@@ -50,7 +50,8 @@ def decontaminate(
 ) -> DataResult:
     """Drop the records that contain evaluation items. Same as `redraft data decontaminate`.
 
-    A match is `ngram` words in a row, or all words of a shorter question (below 8 words: the whole turn).
+    A record matches an item if it contains `ngram` consecutive words of the item, or the item's whole
+    question. A question of fewer than 8 words must equal a turn of the record's prompt.
     """
     others, run = paths_beside(source, against), DataRun.of(out, options, decontaminate)
     items, seen = Items(ngram), Counter[int]()

@@ -56,7 +56,7 @@ class ScoredRun(AnswerRun):
         return await tasks.scored(chain, self.task, self.checks(record))
 
     async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
-        """Store in the error's chain that the empty answer is wrong."""
+        """Score the chain in `error`: without an answer, it is wrong."""
         if error.chain is not None:
             truth = await tasks.scored(tasks.unanswered(record), self.task, self.checks(record))
             error.chain = error.chain.model_copy(update={"meta": {**truth.meta, **error.chain.meta}})
