@@ -195,7 +195,8 @@ def _sums(sets: Sets) -> Hashes:
 def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
     """Return, for each item, the index of the first item with the same value in each column. Shape: (items,).
 
-    A column has a value for each item that is True in `full`. Items that are False equal only themselves.
+    The mask `full` has an entry for each item. Each column has the values of the items that are True in it.
+    Items that are False equal only themselves.
     """
     labels, places = np.arange(len(full)), np.flatnonzero(full)
     order = np.lexsort(columns)

@@ -188,7 +188,7 @@ class Stream:
         self.generated = sum(step.usage.completion_tokens for step in steps)
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> ops.Loop[None]:
-        """Yield a `Progress` with all complete sections. `unpaid` is further usage, by index of the step."""
+        """Yield a `Progress` with all complete sections. `unpaid` maps a step to usage to add to it."""
         if not self.parser.index:
             return
         complete = len(self.before) + self.parser.index

@@ -221,5 +221,6 @@ class ModelKeys(Flags):
             hint = 'Write a text, for example: withheld: "I cannot answer that."'
             raise UsageError(f"{where}withheld is {self.withheld!r:.80}, which is blank.", hint=hint)
         if self.withheld and not settings.get("check"):
-            raise UsageError(f"{where}withheld needs a check.", hint="Add one: check: ['lacks[part]:secret']")
+            hint = "Add one: check: ['lacks[part]:secret']"
+            raise UsageError(f"{where}the key withheld needs a check.", hint=hint)
         return {"withheld": self.withheld, "think_tags": self.think_tags}

@@ -177,7 +177,7 @@ def read_small(path: Path) -> bytes:
     try:
         with open_inside(path) as file:
             if os.fstat(file.fileno()).st_size > MAX_JSON:
-                raise ModelError(f"{path} exceeds {MAX_JSON >> 20} MB, the limit for files without weights.")
+                raise ModelError(f"{path} exceeds {MAX_JSON >> 20} MiB, the limit for files without weights.")
             raw = file.read()
     except FileNotFoundError:
         raise

@@ -80,7 +80,7 @@ def test_the_smallest_model(tmp_path: Path) -> None:
         (BPE + b"\x0a\x03\x0a\x01\xff", "not a sound SentencePiece model"),
         (b"\x12\x03\x1a\x01a", "should be a number is a text"),
         (b"\x80", "not a sound SentencePiece model"),
-        (b"", "it has no pieces"),
+        (b"", "the tokenizer has no tokens"),
     ],
 )
 def test_damage_is_said(data: bytes, said: str, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
 def test_more_pieces_than_any_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentencepiece, "MAX_PIECES", 2)
     assert len(read_sentencepiece(file_of(tmp_path, BPE + b"\x0a\x00" * 2)).pieces) == 2
-    with pytest.raises(ModelError, match="it has more than 2 pieces"):
+    with pytest.raises(ModelError, match="the tokenizer has more than 2 tokens"):
         read_sentencepiece(file_of(tmp_path, BPE + b"\x0a\x00" * 3))
 
 

@@ -70,14 +70,14 @@ def _model(path: Path, data: bytes) -> SentencePiece:
             score = struct.unpack("<f", _bytes(fields[2]))[0] if 2 in fields else 0.0
             pieces.append(ScoredPiece(text, score, _int(fields.get(3, NORMAL))))
             if len(pieces) > MAX_PIECES:
-                raise ValueError(f"it has more than {MAX_PIECES} pieces")
+                raise ValueError(f"the tokenizer has more than {MAX_PIECES} tokens")
         elif number == 2:
             trainer |= _message(_bytes(value))
         elif number == 3:
             normalizer |= _message(_bytes(value))
     kind = _int(trainer.get(3, 1))
     if not pieces:
-        raise ValueError("it has no pieces")
+        raise ValueError("the tokenizer has no tokens")
     if kind != _BPE:
         what = f"a SentencePiece model of the {_KINDS.get(kind, 'unknown')} kind; only bpe is supported"
         hint = "Try llama.cpp's convert_hf_to_gguf.py: it supports more tokenizers."
