@@ -246,7 +246,6 @@ class TestMatches:
 
 
 def test_no_number_of_patterns_draws_from_random() -> None:
-    """The cache of `regex` draws when it is full. That would change a user's seeded numbers."""
     before = random.getstate()
     for number in range(1001):
         assert say(Matches.of(f"a{number}"), f"a{number}").passed

@@ -133,7 +133,6 @@ def test_roles_keep_what_the_system_says() -> None:
     ],
 )
 def test_roles_that_do_not_alternate_are_dropped(turns: Sequence[tuple[str, str]], reason: str) -> None:
-    """Nothing is joined or guessed. SelFee's script took the first two turns, whoever spoke."""
     assert by("roles", said(*turns)) == reason
 
 

@@ -81,8 +81,6 @@ talks = st.builds(
 @settings(max_examples=settings.default.max_examples // 2)
 @given(records=st.lists(talks, min_size=2, max_size=12), seed=st.integers(0, 9))
 def test_what_is_kept_does_not_depend_on_the_order(by: By, records: list[dict[str, Any]], seed: int) -> None:
-    """Behind `import`, a record's origin and perhaps its id contain its place in the file."""
-
     def kept(records: list[dict[str, Any]], *, named: bool) -> list[str]:
         chains = [
             chain_of(record).model_copy(

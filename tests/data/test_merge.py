@@ -319,7 +319,6 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str, hint: s
 
 
 def test_lists_that_hold_one_another_are_not_shown(tmp_path: Path) -> None:
-    """Thirty anchors, each twice as long as the one before, make gigabytes of text from a few lines."""
     bomb = "\n".join(["parts: &l0 []", *(f"x{i}: &l{i} [*l{i - 1}, *l{i - 1}]" for i in range(1, 30))])
     with pytest.raises(UsageError, match="no option 'x1'"):
         read_recipe(written(tmp_path, bomb))

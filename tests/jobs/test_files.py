@@ -164,7 +164,6 @@ class TestReplacing:
     def test_it_is_on_the_disk_before_it_has_its_name(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The order of the system's calls: a rename that comes first may leave an empty file."""
         calls = []
         fsync, replace = os.fsync, Path.replace
         monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("sync"), fsync(handle)))

@@ -27,7 +27,6 @@ def test_it_agrees_with_a_set(added: list[str], asked: list[str]) -> None:
 
 
 def test_equal_places_in_the_table_are_told_apart(monkeypatch: object) -> None:
-    """Hashes that differ in their high bits alone begin at the same slot, the last of the table."""
     numbers = {f"{n}": (n << 32) | 63 for n in range(1, 30)}
     digest, ids.digest_of = ids.digest_of, numbers.__getitem__
     try:

@@ -51,7 +51,6 @@ def test_this_machine_needs_none(host: str) -> None:
 
 
 def test_accepted_connections_send_small_pieces_at_once() -> None:
-    """Asyncio sets TCP_NODELAY for sockets of this protocol alone."""
     with listen("127.0.0.1", 0, None) as sock:
         assert sock.proto == socket.IPPROTO_TCP
 

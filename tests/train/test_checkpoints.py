@@ -54,7 +54,6 @@ def test_the_newest_is_found_by_its_step(tmp_path: Path) -> None:
 
 
 def test_only_files_of_a_checkpoint_are_read(tmp_path: Path) -> None:
-    """A list from a stranger may name what never ends, such as /dev/zero."""
     (save(tmp_path, 5) / checkpoints.MARKER).write_text('{"files": {"/dev/null": [null, 1]}}')
     assert checkpoints.checkpoints(tmp_path)[0].missing == ("/dev/null",)
 

@@ -247,7 +247,6 @@ def test_in_fp16_a_small_gradient_is_scaled_before_it_is_rounded() -> None:
 
 
 def test_in_bf16_many_small_losses_add_up() -> None:
-    """In 16 bits, as in torch's own function, the sum would stop growing long before the end."""
     hidden = torch.zeros(4096, 2, dtype=torch.bfloat16)
     weight = torch.zeros(2, 2, dtype=torch.bfloat16)
     found = summed_loss(hidden, weight, None, torch.zeros(4096, dtype=torch.long))

@@ -80,7 +80,6 @@ def test_what_a_name_stands_for_does_not_depend_on_the_output_being_there() -> N
 
 
 def test_a_result_is_removed_whole_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`config.json` first: without it, what is left is no model."""
     removed: list[str] = []
     monkeypatch.setattr(Path, "unlink", lambda path: removed.append(path.name))
     weights = [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]

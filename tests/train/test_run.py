@@ -253,7 +253,6 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_taken(
 def test_a_shared_run_killed_while_it_saves_its_result_gets_it_from_the_checkpoint(
     model: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checkpoint has the whole model, and no process has."""
     ready(model, "--lora", "False").train()
     files = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
     for name in ("config.json", "model.safetensors", "tokenizer.json"):

@@ -82,7 +82,8 @@ def unwritten(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
     parts, required = schema.get("properties", {}), schema.get("required", ())
     with suppress(ValueError, KeyError, AttributeError, TypeError):
         *_, last = said = json.loads(text + '"}')
-        if said[last] and parts[last].keys() <= _ANNOTATIONS | {"type", "maxLength"}:
+        kinds = parts[last].get("anyOf", [parts[last]])  # a text or null
+        if said[last] and all(kind.keys() <= _ANNOTATIONS | {"type", "maxLength"} for kind in kinds):
             named = {name: schema[name] for name in _TOP & schema.keys()}
             return {name: {**named, **parts[name]} for name in parts if name in required and name not in said}
     return None

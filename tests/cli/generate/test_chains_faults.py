@@ -118,7 +118,6 @@ REFUSAL = "I'm sorry, but I can't help with that request. Ask me for something e
 
 
 def test_a_refusal_stays_a_refusal() -> None:
-    """Of a correction that apologises and goes on, the apology is removed. A refusal would become advice."""
     Path("records.json").write_text(json.dumps([{"instruction": "Describe a bird.", "output": "A gull."}]))
     generate(script("A bird.", BAD, REFUSAL, GOOD))
     (chain,) = chains()

@@ -195,7 +195,6 @@ def filled_caches() -> list[Slots]:
 
 
 def test_engine_and_cache_are_freed_at_once() -> None:
-    """The garbage collector counts objects, and gigabytes in a few of them could wait for long."""
     gc.collect()
     gc.disable()
     try:

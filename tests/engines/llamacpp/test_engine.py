@@ -368,7 +368,6 @@ def Server(params):
 
 
 def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
-    """While native code holds the interpreter, no thread of the process runs."""
     note = tmp_path / "note"
     (tmp_path / "xllamacpp.py").write_text(FROZEN.format(note=str(note)))
     child = subprocess.Popen(

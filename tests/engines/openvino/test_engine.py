@@ -178,7 +178,6 @@ async def test_a_crash_without_avx2_says_so(default_model: Path, monkeypatch: py
 
 @pytest.mark.slow
 def test_the_process_ends_with_its_parent(default_model: Path) -> None:
-    """Whoever is killed leaves no process that holds gigabytes."""
     ends_with_its_parent(OpenVinoEngine, default_model)
 
 

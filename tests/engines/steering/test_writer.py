@@ -344,6 +344,14 @@ def test_json_that_was_cut_in_a_text_gets_the_other_values_that_it_needs(said: l
     assert all(sampling.begun == before for before, sampling in source.asked)
 
 
+def test_a_text_of_json_that_repeats_a_phrase_ends_there() -> None:
+    schema = {"properties": {"says": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "to": {}}}
+    source = Says('{"says": "The boat sails.' + " It rains." * 99, '"Ann",').source
+    found, last = write(Form(), source, schema={**schema, "required": ["says", "to"]})
+    assert re.fullmatch(r'{"says": "The boat sails.(?: It rains\.){1,9}","to":"Ann"}', found)
+    assert last.finish == "stop"
+
+
 @pytest.mark.parametrize("schema", [{"type": "object"}, {}])
 def test_a_word_that_json_lacks_comes_in_a_sentence_at_the_end_of_its_last_text(schema: Any) -> None:
     source = Says('{"name": "Ann", "town": "Rome", "age": 3}', " She", " likes rain a lot. And more.")
@@ -520,7 +528,6 @@ def test_an_end_stands_where_a_person_would_put_it(form: Form, said: str, whole:
 
 
 def test_of_several_sentences_in_limits_each_finds_room() -> None:
-    """The first alone would take it all, and the second one is cut three times."""
     said = "The old town lies far behind the sea and the sand.", *[" It is red and so far away from us"] * 4
     model = Says(
         *said, " It is so.", likeliest=lambda text: ((".", -1.0 if text[-3:] in ("ind", "red") else -9.0),)
@@ -590,7 +597,6 @@ def test_what_the_tokens_cut_ends_whole_only_if_that_is_likely(likely: str, text
 
 @pytest.mark.parametrize("seed", [0, 1, 3, 5, 6])
 def test_a_last_line_that_the_tokens_cut_ends_where_it_may(seed: int) -> None:
-    """A text with as many lines as were asked for cannot be cut back to the last but one."""
     text, last = write(form_for(["lines==2"])[0], Words(seed).source, tokens=16)
     assert (text.count("\n"), text[-1], last.finish) == (1, ".", "stop")
 

@@ -254,7 +254,6 @@ def test_what_overflows_and_what_was_broken_is_a_warning(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("quant", "room"), [("q8_0", 127), ("q5_1", 1), ("q4_0", 8)])
 def test_a_block_without_a_scale_is_lost_whole(quant: str, room: int, tmp_path: Path) -> None:
-    """A scale has 16 bits, and applies to a whole block."""
     folder = tiny_folder(tmp_path / "hf", dtype=torch.bfloat16)
     new = torch.zeros(128, 64, dtype=torch.bfloat16)
     new[0, 3], new[2, 40] = -60000 * room, -70000 * room

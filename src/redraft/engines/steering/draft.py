@@ -143,6 +143,13 @@ class Draft:
         return len(self) if begin < 0 else begin
 
     @property
+    def unlooped(self) -> int:
+        """The index where the open string of cut JSON begins to repeat a phrase, or the text's length."""
+        begin = self.open_string
+        again = loop(self.text[begin:])
+        return len(self) if again is None else begin + again
+
+    @property
     def is_whole(self) -> bool:
         """Whether the text ends at the end of a sentence."""
         return len(self) in self.ends(max(len(self) - 200, 0), whole=True)

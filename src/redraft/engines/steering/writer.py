@@ -42,6 +42,7 @@ GOOD = 0, True, -1.3  # quality (see `_quality`) above which a text is accepted 
 FEW = 32  # a text with at most this many tokens is written again if it is unlikely
 SENTENCE = 24  # tokens that are reserved for a sentence with a required text
 VALUE = 5  # tokens that are reserved for each required value of JSON after a text
+LOOPS = 16  # tokens between two tests whether a JSON string repeats a phrase; a test takes 0.1 ms
 STUB = 3  # a sentence with at most this many words besides the required texts says nothing
 BANNED = 40  # maximum number of words whose tokens are banned; others are removed once written
 LONG = 200  # maximum length of a phrase, in characters
@@ -105,10 +106,8 @@ class _Writer:
         self.kept = min(self.room // 8, LOOKED_AT) * (4 if form.postscript else 1)  # tokens left for an end
         self.draft = Draft(self._hand_on, self._encode, form.in_case)
         self.lacks = [pattern_for(text.strip()) for text in form.lacks]
-        self.closings = [
-            pattern_for(text.strip()) for text in (form.postscript, form.closing) if text.strip()
-        ]
         closing = form.closing.strip()
+        self.closings = [pattern_for(text) for text in (form.postscript.strip(), closing) if text]
         self.ends_sentence = closing[:1].islower() or bool(closing and not closing.rstrip(STOPS))
         self.banned: frozenset[int] = frozenset()
         self.begins: dict[int, str] = {}  # required texts, by their first tokens
@@ -199,7 +198,7 @@ class _Writer:
         draft.give('"' * form.quoted)
 
     async def _json(self) -> None:
-        draft, place, free, rest = self.draft, None, is_open(self.schema), None
+        draft, place, free, rest, cut = self.draft, None, is_open(self.schema), None, False
         for left in reversed(range(TRIES)):
             draft.cut(0)
             most = max(self.room - self.spent - SENTENCE * len(self._missing()), self.room // 3)
@@ -212,6 +211,7 @@ class _Writer:
                     run = free and RUN.search(draft.text)
                     rest = None if free else unwritten(draft.text, self.schema or {})
                     late = bool(rest) and self.room - self.spent <= VALUE * len(rest or ())
+                    late |= rest is not None and not self.spent % LOOPS and draft.unlooped < len(draft)
                     self.cut_short = bool(run) or late or delta.finish in ("max_tokens", "context")
                     if run or late or (place is not None and left):
                         break
@@ -221,7 +221,6 @@ class _Writer:
             if place is None or self._is_over:
                 break
             self.banned |= draft.token_at(place)
-        cut = False  # whether a text of whole JSON was cut
         if self.cut_short and free:
             ended = self._back_in_string()
             if end := closed(draft.text, draft.sent):
@@ -239,6 +238,7 @@ class _Writer:
 
     async def _complete_json(self, rest: list[tuple[str, Any]]) -> bool:
         draft, begin = self.draft, self.draft.open_string + 2
+        draft.cut(draft.unlooped)
         ended, place = self._back_in_string(), draft.text.rfind(" ", begin)
         if place > 0 and not ended:
             draft.cut(place)
