@@ -46,7 +46,7 @@ _KINDS: Mapping[str, frozenset[str]] = {
 _OPEN_NAMES = {"propertyNames", "unevaluatedProperties", "not", "if"}
 _OPEN_NAMES |= {"dependentRequired", "dependentSchemas", "dependencies"}
 """Keywords that may require properties that the schema does not name."""
-_LONG_FORMATS = frozenset({"email", "hostname", "uri"})
+_SHORT_FORMATS = frozenset({"date-time", "time", "date", "duration", "ipv4", "ipv6", "uuid"})
 
 
 def within(schema: Mapping[str, Any], tokens: int) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def _text(part: Mapping[str, Any], room: int) -> dict[str, Any]:
 
 
 def _is_short(part: Mapping[str, Any]) -> bool:
-    if {"enum", "const"} & part.keys() or part.get("format", "email") not in _LONG_FORMATS:
+    if {"enum", "const"} & part.keys() or part.get("format") in _SHORT_FORMATS:
         return True
     least, most = _width(part)
     return least > SHORT or min(most, part.get("maxLength", most)) <= SHORT

@@ -344,12 +344,13 @@ def test_json_that_was_cut_in_a_text_gets_the_other_values_that_it_needs(said: l
     assert all(sampling.begun == before for before, sampling in source.asked)
 
 
-def test_a_text_of_json_that_repeats_a_phrase_ends_there() -> None:
+@pytest.mark.parametrize("again", [" It rains.", " 12345 67890"])
+def test_a_text_of_json_that_repeats_a_phrase_ends_there(again: str) -> None:
     schema = {"properties": {"says": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "to": {}}}
-    source = Says('{"says": "The boat sails.' + " It rains." * 99, '"Ann",').source
-    found, last = write(Form(), source, schema={**schema, "required": ["says", "to"]})
-    assert re.fullmatch(r'{"says": "The boat sails.(?: It rains\.){1,9}","to":"Ann"}', found)
-    assert last.finish == "stop"
+    source = Says('{"says": "The boat sails.' + again * 99, '"Ann",').source
+    found, _ = write(Form(), source, schema={**schema, "required": ["says", "to"]})
+    assert found.endswith('","to":"Ann"}')
+    assert len(found) < 300
 
 
 @pytest.mark.parametrize("schema", [{"type": "object"}, {}])

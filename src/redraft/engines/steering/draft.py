@@ -39,6 +39,7 @@ _LONE = re.compile(r"(?:1[.)]|[-*•]) .*\Z")
 _TITLE = 6  # words; a longer last line is a sentence
 _ENDINGS = f"{STOPS}।॥۔؟"  # marks that end a sentence, in other scripts too
 _LEFT = 8  # a JSON string this many characters short of its bound may have been cut
+_LOOPED = re.compile(r"(?=.{30})(.{1,60}?)\1{2,}\Z", re.DOTALL)  # the same text three times or more
 _SEEN = 1000  # characters that are searched for a repeated sentence
 
 
@@ -145,9 +146,8 @@ class Draft:
     @property
     def unlooped(self) -> int:
         """The index where the open string of cut JSON begins to repeat a phrase, or the text's length."""
-        begin = self.open_string
-        again = loop(self.text[begin:])
-        return len(self) if again is None else begin + again
+        found = _LOOPED.search(self.text, max(self.open_string, len(self) - 200))
+        return found.end(1) if found else len(self)
 
     @property
     def is_whole(self) -> bool:
