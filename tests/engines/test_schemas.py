@@ -113,8 +113,8 @@ def test_a_type_in_which_each_level_has_many_of_itself_does_not_explode() -> Non
         {"type": "object", "required": ["a"]},
         {"type": "object", "patternProperties": {"^x": {"type": "string"}}, "additionalProperties": False},
         {"type": "array"}, {"type": "integer", "multipleOf": 7}, {"type": "number", "minimum": 10**15},
-        {"type": "string", "maxLength": 65536}, {"type": "string", "pattern": "^[a-z]+$"},
-        {"format": "email"}, {"type": "string", "format": "markdown"}, {"prefixItems": [{"type": "string"}]}, True,
+        {"type": "string", "maxLength": 65536}, {"pattern": "^[a-z]+$"}, {"format": "email"},
+        {"type": "string", "format": "markdown"}, {"prefixItems": [{"type": "string"}]}, True,
     ],
 )  # fmt: skip
 def test_every_kind_of_value_has_a_bound(schema: Any) -> None:
