@@ -56,6 +56,8 @@ async def describe(wanted: Wanted, request: Request) -> Described:
         chain = await redraft.arevise(**call(wanted, request))
     except redraft.RedraftError as error:  # the model or its server failed
         raise HTTPException(503, detail=error.message) from error
+    if not chain.passed and chain.stop == "budget":
+        raise HTTPException(504, detail="The time ran out.")
     if not chain.passed:
         raise HTTPException(502, detail="No answer passed the checks.")
     return Described(text=chain.answer, attempts=len(chain.steps))
