@@ -97,7 +97,6 @@ ANGLES = [
 
 @pytest.mark.parametrize("text", ANGLES)
 def test_text_in_angle_brackets_survives(text: str) -> None:
-    """SelFee's script loses the first of these (reference: SelFee, fault 6)."""
     assert markdown_of(f"<p>{text}</p>") == text
     assert markdown_of(f"<pre><code>{text}</code></pre>") == f"```\n{text}\n```"
     assert markdown_of(f"<p>{html.escape(text)}</p>") == text

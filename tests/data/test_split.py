@@ -77,7 +77,6 @@ def test_as_many_exchanges_as_fit_make_a_piece() -> None:
 
 
 def test_a_last_pair_that_overflows_is_not_lost() -> None:
-    """Vicuna's released splitter begins a new piece with it, but never writes that piece."""
     chain = talk(10, 10, 10, 10)
     pieces = parts_of(chain, words, limit=2 * (10 + TURN_TOKENS))
     assert len(pieces) == 2

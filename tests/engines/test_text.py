@@ -74,7 +74,6 @@ def test_tokens_spell_the_text_shown_so_far(tokens: list[int], stop: list[str]) 
 @given(tokens=st.lists(st.integers(3, WORDS.size - 1), max_size=30))
 @example(tokens=[102] * 9)
 def test_nothing_is_held_back_for_long(tokens: list[int]) -> None:
-    """A character has four tokens at most, whatever the model writes."""
     spelling = Spelling.after((5,), decode, ())
     held = 0
     for token in tokens:
@@ -108,7 +107,6 @@ def test_control_tokens_have_no_text() -> None:
 
 @pytest.mark.parametrize("prepend", ["first", "always"])
 def test_the_first_word_keeps_its_space(tmp_path: Path, prepend: str) -> None:
-    """SentencePiece's way: a space belongs to the word behind it, and a lone word loses it."""
     words = _llama_like(tmp_path, prepend)
     tokens = words.encode("the quick 日本 fox", special=True)
     for cut in range(1, len(tokens) + 1):

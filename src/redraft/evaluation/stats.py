@@ -211,7 +211,9 @@ def difference(
     return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters, bounds)
 
 
-def change(before: Sequence[float], after: Sequence[float]) -> Estimate:
+def change(
+    before: Sequence[float], after: Sequence[float], clusters: Sequence[Hashable] | None = None
+) -> Estimate:
     """Estimate the mean change of scores from 0 to 1, paired by question.
 
     For the interval, two questions are added: one gains 1, and one loses 1. Otherwise, if one question of 30
@@ -220,8 +222,9 @@ def change(before: Sequence[float], after: Sequence[float]) -> Estimate:
     """
     if not before:
         return NOTHING
-    found = difference([*before, 0, 1], [*after, 1, 0], bounds=CHANGE)
-    value = float(np.mean(after) - np.mean(before))
+    groups = [*(range(len(before)) if clusters is None else clusters), object(), object()]
+    found = difference([*before, 0, 1], [*after, 1, 0], groups, CHANGE)
+    value = float(np.subtract(after, before, dtype=np.float64).mean())
     return Estimate(value, min(found.low, value), max(found.high, value))
 
 

@@ -229,7 +229,6 @@ def test_a_gain_that_chance_would_not_bring_pays() -> None:
 
 
 def test_undecided_gives_no_number_of_items_to_collect() -> None:
-    """Whoever followed such advice five times got 8 % false verdicts."""
     one, other = columns(6, 2, 32)
     found = decide(one, other)
     assert found.outcome == "undecided"

@@ -14,7 +14,7 @@ import numpy as np
 
 from redraft.evaluation.judging.reviews import Key
 from redraft.evaluation.records import listed
-from redraft.evaluation.stats import SHARE, Bounds, Estimate, clustered, difference, holm, sign_test
+from redraft.evaluation.stats import SHARE, Bounds, Estimate, change, clustered, difference, holm, sign_test
 from redraft.evaluation.tables import Line, Part, claimed, plain
 from redraft.jobs.counting import counted
 
@@ -53,8 +53,10 @@ def paired(run: Scores, other: Scores) -> Paired | None:
         return None
     before, after = ([each.values[key] for key in keys] for each in (other, run))
     items = [run.items.get(record, record) for record, _ in keys]
-    most = run.bounds[1] - run.bounds[0]
-    gain = difference(before, after, items, (-most, most))
+    gain = change(before, after, items)
+    if run.bounds != SHARE:
+        most = run.bounds[1] - run.bounds[0]
+        gain = difference(before, after, items, (-most, most))
     sums = clustered(np.subtract(after, before)[:, None], items).round(9)  # 8.3 - 8.1 is not quite 7.3 - 7.1
     moved = int((sums > 0).sum()), int((sums < 0).sum())
     names = [record if turn == 1 else f"{record}, turn {turn}" for record, turn in keys]
