@@ -105,7 +105,7 @@ class EvalRun(ScoredRun):
         if single and self.summary.revisions == 0 != told("max_revisions"):
             rows.append(("guides", "none, so no answer was revised (add --guided or --check)"))
         if told("seed") is None and told("temperature") != 0:
-            rows.append(("seed", "none: each run gives other answers (repeatable with --seed 0 --parallel 1)"))
+            rows.append(("seed", "none: each run gives other answers (repeatable: --seed 0 --parallel 1)"))
         return rows
 
     def end(self) -> None:
