@@ -263,7 +263,7 @@ class TestFolder:
         (b"\xff", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b"[]", "contains a list, not an object"),
-        (None, "exceeds 64 MB"),
+        (None, "exceeds 64 MiB"),
     ],
 )
 def test_json_that_is_no_object(tmp_path: Path, raw: bytes | None, says: str) -> None:
