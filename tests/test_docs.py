@@ -254,7 +254,6 @@ def one_core() -> Iterator[None]:
     ids=name_of,
 )
 def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """With all that it needs. If something is missing, the other blocks run before the test is skipped."""
     missing = []
 
     def needed(fixture: str, *comments: str) -> Path | None:
@@ -312,7 +311,6 @@ def test_each_picture_is_drawn_by_the_script_shown_and_no_older_than_what_it_sho
 
 
 def test_each_page_is_listed_on_the_site() -> None:
-    """`make docs` would fail, and it is not a part of `make test`."""
     listed = set(re.findall(r"[\w./-]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8")))
     assert {name_of(page).removeprefix("docs/") for page in PAGES} - {"README.md"} - listed == set()
 

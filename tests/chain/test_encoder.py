@@ -328,7 +328,6 @@ def test_halves_of_characters_are_replaced() -> None:
 
 
 def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: Path) -> None:
-    """Some tokenizers have it among the results of their merges."""
     vocabulary = {text: number for number, text in enumerate(["<", "/", "s", ">", "</", "s>", "</s>", "a"])}
     made = Tokenizer(models.BPE(vocabulary, [("<", "/"), ("s", ">"), ("</", "s>")]))
     save(tmp_path, made, {"eos_token": "</s>"})
@@ -345,7 +344,6 @@ def test_a_tokenizer_without_a_stop_token(tmp_path: Path) -> None:
 
 
 def test_control_tokens_that_take_in_spaces_keep_their_place(tmp_path: Path) -> None:
-    """Phi-3's control tokens absorb the white space after them."""
     from tokenizers import AddedToken
 
     model = AutoTokenizer.from_pretrained(tokenizer("bytes").name_or_path)

@@ -151,7 +151,6 @@ def test_a_bad_file_is_named() -> None:
 
 
 def test_a_huge_record_is_shown_from_its_beginning() -> None:
-    """4 MB. Laying all of it out took minutes and gigabytes."""
     steps = [{"answer": "lorem ipsum " * 300_000}]
     write(
         "huge.jsonl",

@@ -320,7 +320,6 @@ def test_questions(text: str, question: bool) -> None:
     ],
 )  # fmt: skip
 def test_answers_that_end_in_a_question(text: str, question: bool) -> None:
-    """SelFee's script wrote the records that it meant to reject (reference: SelFee, fault 6)."""
     assert ends_in_question(text) == question
     assert kept("answer-question", talk("q", text)) != question
 

@@ -28,6 +28,5 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run as `asyncio.run` does. The work talks to no other process or thread."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(work)

@@ -61,8 +61,6 @@ def engine(*, chats: bool = True) -> Echo:
 
 
 class Writer(Echo):
-    """It writes its prompt, letter by letter."""
-
     async def _continue(
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:

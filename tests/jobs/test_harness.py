@@ -329,7 +329,6 @@ def test_a_job_with_a_goal_takes_items_until_it_is_reached(tmp_path: Path) -> No
 
 
 def test_a_job_whose_goal_is_reached_is_not_ended_by_a_limit(tmp_path: Path) -> None:
-    """Another worker may take an item, and look at the limits, before it is told that none is needed."""
     done = 0
 
     @asynccontextmanager

@@ -15,6 +15,7 @@ from redraft.errors import EngineError, EngineTimeout, ServerError
 from redraft.revision.ops import Finished
 from redraft.revision.options import RevisionOptions
 from redraft.serve.errors import Refusal
+from redraft.serve.reader import ServerLimits
 from redraft.serve.replies import allowed
 from redraft.serve.requests import Accepted, Revision
 from tests.engines.able import Able
@@ -81,6 +82,13 @@ def test_a_persons_wish_is_no_thought_of_the_model() -> None:
     message = choice["message"]
     assert (message["content"], "say how warm" in str(message)) == ("Rain is cold.", False)
     assert choice["unmet"] == ["longer"]
+
+
+def test_an_answer_that_time_left_unchecked_is_unmet() -> None:
+    with served(both(ScriptedReply("Rain is wet", stall=60)), limits=ServerLimits(seconds=0.3)) as server:
+        found = [server.post({"model": name}).json()["choices"][0] for name in ("short", "plain")]
+    said = ["The budget ended before the answer was checked."]
+    assert [each.get("unmet") for each in found] == [said, None]
 
 
 def test_drafts_that_were_not_chosen_are_reasoning() -> None:

@@ -177,7 +177,6 @@ def test_on_a_cpu_only_long_examples_attend_in_16_bits(length: int, exact: bool,
 
 
 def test_a_mask_of_numbers_hides_what_one_of_truths_hides_under_a_bound() -> None:
-    """The engine gives numbers."""
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 2, 5, 8) for _ in range(3))
     sees = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()

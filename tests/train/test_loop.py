@@ -299,7 +299,6 @@ def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
 
 
 def test_the_log_is_json_where_a_number_is_not_finite(examples: Prepared, tmp_path: Path) -> None:
-    """fp16 has such gradients at first. Python would write and read words for them that JSON has not."""
     made = loop(tmp_path, data(examples), max_steps=1, save_strategy="no")
     made.trained.accelerator.scaler = cast("Any", torch.amp.GradScaler("cpu", enabled=False))
     gradients(made, math.inf)

@@ -28,11 +28,17 @@ def check(*words: str) -> None:
         ("folder.gguf", OutputError, "--gguf folder.gguf cannot be written", ""),
         ("theirs.gguf", OutputError, "theirs.gguf is not replaced", "name another --gguf FILE"),
         ("theirs.gguf/a.gguf", OutputError, " is not writable", ""),
+        ("other.gguf", OutputError, "other.gguf exists, and is not from out", "name another --gguf FILE"),
     ],
 )
 def test_a_place_that_cannot_be(target: str, kind: type[RedraftError], said: str, hint: str) -> None:
     Path("folder.gguf").mkdir()
     Path("theirs.gguf").write_text("notes of somebody")
+    for name, folder in (("other.gguf", "out2"), ("own.gguf", "out")):
+        Path(name).touch()
+        manifest = {"files": [name], "inputs": {"adapter": {"path": folder}, "base": {"path": "base"}}}
+        Path(f"{name}.redraft.json").write_text(json.dumps(manifest))
+    check("--gguf", "own.gguf")
     with pytest.raises(kind) as error:
         check("--gguf", target)
     assert said in error.value.message

@@ -63,7 +63,8 @@ class AnswerMessage:
     """The assistant message made from one chain."""
 
     sure: bool  # the first answer is certain to be the final one
-    begins: re.Pattern[str] | None = None  # the pattern for the answer's beginning, if it must be JSON
+    begins: re.Pattern[str] | None  # the pattern for the answer's beginning, if it must be JSON
+    checked: bool  # the request or its model has checks
     chain: Chain | None = None
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
@@ -213,7 +214,7 @@ class AnswerMessage:
     @property
     def unmet(self) -> dict[str, Any]:
         """The field `unmet`: messages of failed checks of the final answer or tool call. {} without any."""
-        found = [*_unmet(self.finished), *[CALLS_CUT] * _calls_cut(_final(self.finished))]
+        found = _unmet(self.finished, checked=self.checked) + [CALLS_CUT] * _calls_cut(_final(self.finished))
         return {"unmet": found} if found else {}
 
     @property
@@ -248,10 +249,11 @@ def _calls_cut(step: Step) -> bool:
     return bool(step.tool_calls or not step.answer) and step.finish in ("max_tokens", "context")
 
 
-def _unmet(chain: Chain) -> list[str]:
+def _unmet(chain: Chain, *, checked: bool) -> list[str]:
     step = _final(chain)
-    if step.tool_calls and not step.checks and chain.stop != "tool_calls":
-        return ["The budget ended before the call was checked."]
+    late = chain.stop != "tool_calls" if step.tool_calls else checked and chain.stop == "budget"
+    if late and not step.checks:
+        return [f"The budget ended before the {'call' if step.tool_calls else 'answer'} was checked."]
     failed = [check.message for check in step.checks if not check.passed]
     return [*dict.fromkeys((*failed, *(each["wish"] for each in chain.unchanged)))]
 
@@ -284,7 +286,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
             alone = {"drafts": (), "steps": (*[blank] * last, bare), "best": last}
             return Finished(event.chain.model_copy(update=alone))
         called = step.tool_calls or NONE in broken
-        if asked.strict_tools and called and (wrong := _unmet(event.chain)):
+        if asked.strict_tools and called and (wrong := _unmet(event.chain, checked=True)):
             message = f"the model's tool call stays wrong: {' '.join(wrong)}"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "call_failed", message)
         if asked.strict and step.finish in ("stop", "lost") and not step.tool_calls:
@@ -354,7 +356,8 @@ class ChatReply(Reply):
     messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: Accepted) -> None:
-        super().__init__(asked, [AnswerMessage(asked.sure, asked.begins) for _ in asked.inputs], "chatcmpl-")
+        how = (asked.sure, asked.begins, bool(asked.options.checks))
+        super().__init__(asked, [AnswerMessage(*how) for _ in asked.inputs], "chatcmpl-")
         self._begun: set[int] = set()
         self._thinking: set[int] = set()  # the answers with an open `<think>`
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}

@@ -199,7 +199,8 @@ class ResponseReply(Reply):
     messages: Sequence[AnswerMessage]
 
     def __init__(self, asked: requests.Accepted) -> None:
-        super().__init__(asked, [AnswerMessage(asked.sure, asked.begins)], "resp_")
+        message = AnswerMessage(asked.sure, asked.begins, bool(asked.options.checks))
+        super().__init__(asked, [message], "resp_")
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None
         self._number = 0

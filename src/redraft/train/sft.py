@@ -24,7 +24,7 @@ from redraft.weights.checkpoint import read_json
 from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.lora.gguf import lora_gguf
 from redraft.weights.output import Run
-from redraft.weights.replace import refuse_existing
+from redraft.weights.replace import MANIFEST, refuse_existing
 
 
 class Sft(Verb[SftOptions]):
@@ -36,7 +36,7 @@ class Sft(Verb[SftOptions]):
     def check(self, own: SftOptions, model: str) -> None:
         """Raise `RedraftError` if the `--gguf` file cannot be written, or GGUF does not support the model."""
         if own.gguf:
-            _check_gguf(own.gguf, model)
+            _check_gguf(own.gguf, model, Path(own.output_dir or ""))
 
     def encoder(self, own: SftOptions, tokenizer: Tokenizer) -> Encoder:
         """Return the encoder of chains."""
@@ -86,18 +86,21 @@ def with_loss(model: PreTrainedModel | PeftModel, *, say: Say, packed: bool) -> 
     return can_join(bare, say=say, needed=packed)
 
 
-def _check_gguf(gguf: str, model: str) -> None:
+def _check_gguf(gguf: str, model: str, output: Path) -> None:
     target = Path(gguf)
     if not gguf.lower().endswith(".gguf"):
         raise UsageError(f"--gguf {gguf} does not end in .gguf.", hint=f"--gguf {gguf.rstrip('/')}.gguf")
     folder = next(each for each in target.absolute().parents if each.exists())
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"--gguf {target} cannot be written: it is a folder, or {folder} is not writable.")
+    hint = "Move it away, or name another --gguf FILE."
     try:
         refuse_existing(target, force=True)
     except OutputError as error:
-        hint = "Move it away, or name another --gguf FILE."
         raise OutputError(f"--gguf: {error.message}", hint=hint) from None
+    made = read_json(target.with_name(f"{target.name}.{MANIFEST}")).get("inputs", {})
+    if target.exists() and output.absolute() not in {Path(each["path"]).absolute() for each in made.values()}:
+        raise OutputError(f"--gguf: {target} exists, and is not from {output}.", hint=hint)
     if config := read_json(Path(model) / "config.json"):  # a model on the hub has no config here yet
         sizes_from_config(config)
 

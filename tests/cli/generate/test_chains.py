@@ -125,7 +125,7 @@ def test_a_flag_that_does_nothing_is_told() -> None:
 )
 def test_the_default_model_is_told_to_be_weak_only_if_it_criticises(flags: str, warns: bool) -> None:
     words = ["generate", "chains", "records.json", "-o", "out.jsonl", "--limit-usd", "1", *flags.split()]
-    assert ("too small to criticise" in redraft(*words).stderr) == warns
+    assert ("too small to criticise well" in redraft(*words).stderr) == warns
 
 
 def test_checks_of_records_that_are_not_used_are_told() -> None:

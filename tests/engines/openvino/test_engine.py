@@ -64,7 +64,6 @@ async def test_each_seed_gives_another_text(engine: OpenVinoEngine) -> None:
 
 @pytest.mark.slow
 async def test_a_text_is_continued_where_another_was_cut(engine: OpenVinoEngine) -> None:
-    """As native revision does: its own tokens, fewer of them, and a phrase that it did not write."""
     prompt = await engine.encode(COUNT, special=True)
     whole = tokens_of(await continued(engine, prompt))
     rest = tokens_of(await continued(engine, (*prompt, *whole[:8]), replace(GREEDY, max_tokens=12)))

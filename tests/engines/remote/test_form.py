@@ -134,7 +134,6 @@ def test_a_refusal_is_remembered_and_told_once(server: FakeServer, caplog: pytes
 
 
 def test_an_error_in_the_stream_is_a_refusal_too(server: FakeServer) -> None:
-    """SGLang compiles a grammar when the reply has begun."""
     error = sse_reply(event({"error": {"message": "Invalid grammar request", "code": 400}}), DONE)
     assert revise(server, error, chat_reply("rain falls."), owner="sglang").passed
     assert grammars(server) == [{"ebnf"}, set()]

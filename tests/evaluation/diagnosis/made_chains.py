@@ -36,7 +36,6 @@ def told(
     truth: dict[str, Any] | None = None,
     **about: Any,
 ) -> Chain:
-    """A chain with truth: `told("a", "01")` has a wrong answer, and then a right one, which is the best."""
     count = len(rights)
     texts = answers or tuple(f"answer {number}" for number in range(count))
     steps = [step(*each) for each in zip(texts, said.ljust(count), guide.ljust(count), strict=True)]

@@ -93,8 +93,6 @@ def test_figures_are_those_of_the_table_in_any_order_of_the_files(tmp_path: Path
 
 
 def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
-    """With each turn as an item, p would be 3.1e-05 in place of 0.0078, and intervals too narrow."""
-
     def of(name: str, number: int, rights: str, **about: Any) -> Chain:
         texts = tuple("word " * (number * place + 1) for place in range(len(rights)))
         made = told(name, rights, "ra", guide="01" if number % 3 else "10", answers=texts)

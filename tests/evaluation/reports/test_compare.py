@@ -53,7 +53,6 @@ def test_the_published_figures_come_out_to_the_last_digit(
 
 
 def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) -> None:
-    """As 18 questions, p would be 7.6e-06."""
     records = [each | {"turn": turn} for n in range(9) for turn in (1, 2) for each in both(n, (9, 9), (5, 5))]
     for each in records:
         each["review_id"] += f" {each['turn']}"

@@ -71,7 +71,6 @@ def test_categories_and_places_of_the_unreadable(tmp_path: Path) -> None:
 
 
 def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) -> None:
-    """As 18 questions, p would be 7.6e-06."""
     scores = {"old": 5, "new": 6}
     records = [grade(n, scores[m], model=m, turn=turn) for m in scores for n in range(9) for turn in (1, 2)]
     found = report(tmp_path, records)
@@ -84,7 +83,6 @@ def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) 
 def test_a_question_that_gains_in_a_turn_what_it_loses_in_the_other_is_neither_better_nor_worse(
     tmp_path: Path,
 ) -> None:
-    """The sum of these differences is 9e-16."""
     scores = (("old", (8.1, 7.3)), ("new", (8.3, 7.1)))
     records = [
         grade(1, score, model=model, turn=turn)

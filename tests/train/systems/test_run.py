@@ -106,7 +106,6 @@ def test_a_stage_is_skipped_until_its_options_or_what_it_reads_change() -> None:
 
 
 def test_files_and_folders_that_options_name_by_their_paths_count_by_content() -> None:
-    """`run --set base=FOLDER` said "all stages are done" after the folder's weights had changed."""
     assert len(done(VERBS)) == 2
     Path("replies.jsonl").write_text('"It pours."\n"It howls."\n')
     assert done(VERBS) == ["answers", "shared"]

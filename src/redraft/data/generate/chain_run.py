@@ -46,7 +46,7 @@ class ChainRun(AnswerRun):
         asked = making.gold or values.mode == "prompted" or not (values.check or making.verify)
         weak = (values.critic or settings.get("model") or "default") == "default"
         if asked and weak and values.max_revisions != 0:
-            plan.say("The default model is too small to criticise. Name another: --model or --critic")
+            plan.say("The default model is too small to criticise well. Better: --critic REF or --model REF")
         return cls(settings, path_of(source), plan, limit=values.limit, making=making)
 
     def prepare(self) -> None:

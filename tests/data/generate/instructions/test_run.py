@@ -28,8 +28,6 @@ WAYS: tuple[Way, ...] = ("alpaca", "self-instruct")
 
 
 class Uneven(ScriptedEngine):
-    """A teacher that takes longer for some requests, and may fail or stop at one."""
-
     fails: dict[int, EngineError]
     begun = 0
 
