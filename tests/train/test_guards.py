@@ -82,6 +82,7 @@ def test_the_advice_is_a_learning_rate_that_trains(asked: float, usual: float, l
         ([1.0] * guards.STRETCH + [9.0, 9.0, 9.0, 9.0, 1.0] * 20, 5, None),
         ([1.0 + guards.MARGIN - 0.1] * 10 + [1.0] * guards.STRETCH + [0.9 + guards.MARGIN] * 99, 5, None),
         ([11 - n / 100 for n in range(1000)], 5, None),
+        ([1.0] * 4 + [9.0] * 99, 5, 9),
         ([20.0] * 5, 5, None),  # nothing is known yet to be above
         ([1.8, 57.9, *[1.9] * 50], 20, None),  # one record of noise
     ],

@@ -1,7 +1,7 @@
 """Stop a run that has gone wrong. The error names the step, the records of the step, and what to try.
 
 A loss or gradient that is not finite stops a run before the optimizer's step. A run also stops if, for
-many steps, the loss stays far above its lowest mean over 20 steps.
+many steps, the loss stays far above its lowest mean over up to 20 steps.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from redraft.train.options import LEARNING_RATE, RunOptions
 MARGIN = 2.0  # a loss this many nats above the lowest mean is too high: batches differ by tenths
 
 STRETCH = 20  # the number of steps in a mean loss
+BEGINNING = 3  # the number of steps in the first mean, so that a run can be stopped early
 
 SEARCH = 25
 """In fp16, this many steps in a row may have non-finite gradients while a loss scale is searched. The scale
@@ -100,7 +101,7 @@ class Divergence:
     """Detect a loss more than `MARGIN` above its lowest mean (`best`) for `patience` steps in a row."""
 
     patience: int  # steps in a row; 0 for never
-    best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats
+    best: float = float("inf")  # the lowest mean over up to `STRETCH` steps so far, in nats
     _stretch: deque[float] = field(default_factory=lambda: deque(maxlen=STRETCH))
     _off: int = 0
 
@@ -108,12 +109,12 @@ class Divergence:
         """Add a step's loss. Return whether the loss was too high in each of the last `patience` steps."""
         self._off = 0 if loss <= self.best + MARGIN else self._off + 1  # NaN is too high
         self._stretch.append(loss)
-        if len(self._stretch) == STRETCH:
-            self.best = min(self.best, sum(self._stretch) / STRETCH)
+        if len(self._stretch) >= BEGINNING:
+            self.best = min(self.best, sum(self._stretch) / len(self._stretch))
         return 0 < self.patience <= self._off
 
     def __str__(self) -> str:
-        above = f"more than {MARGIN:g} above {self.best:.4g}, its lowest mean over {STRETCH} steps"
+        above = f"more than {MARGIN:g} above {self.best:.4g}, its lowest mean over up to {STRETCH} steps"
         return f"For {self._off} steps the loss has been {above}"
 
 
