@@ -329,7 +329,8 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 def point_line(point: Point) -> Line:
     """Return a table row with a strategy's score and costs."""
     note = f"{tokens_text(point.mean.tokens)} new tokens a prompt, {point.mean.prompts:,.0f} prompt tokens"
-    note += point.mean.beside + ", none revised" * point.idle
+    share = f"{100 * point.mean.revised:.1f} %" if point.mean.revised else "none"
+    note += point.mean.beside + f", {share} revised" * point.way.revises
     return Line(titled(point.way) + _OF_BASE * point.base, *percent(point.score, 1), note)
 
 
