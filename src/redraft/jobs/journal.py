@@ -48,7 +48,7 @@ def key_of(asked: Any) -> str:
 
 
 def raw_key(key: str) -> str:
-    """Return the key of a batch's unparsed reply, which is deleted when a reply is stored under `key`."""
+    """Return the key of a batch's unparsed reply. Storing the parsed reply under `key` deletes it."""
     return key_of(["batch", key])
 
 

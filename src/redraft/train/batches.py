@@ -138,7 +138,7 @@ def counted_in(batch: Batch) -> int:
 
 
 class SharedMeans:
-    """Means over steps and processes, for the log: sums, divided by one more sum, which is named `count`."""
+    """Means over steps and processes, for the log. Each mean is a sum divided by the sum named `count`."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}

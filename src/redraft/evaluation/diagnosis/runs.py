@@ -175,7 +175,7 @@ class StrategyRuns:
 
     @cached_property
     def strategies(self) -> list[Strategy]:
-        """The strategies for the task, without `steered` if --steer is given, or if there are no checks."""
+        """The strategies for the task, without `steered` if there are no checks, or if --steer steers all."""
         needless = self.settings.get("steer") or self._chooser  # all are steered, or there is no check
         kinds = [kind for kind in self.kinds if kind != "steered" or not needless]
         if len(kinds) < len(self.kinds) and not self.plan.quiet:
