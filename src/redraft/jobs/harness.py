@@ -122,7 +122,7 @@ class JobResult:
         return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
-        """Return summary rows: the label `results` with `before` plus `now`, and the failed items by cause."""
+        """Return summary rows: the label `results` with `before` plus `now`, and failed items by cause."""
         earlier = f", {before:,} of them from earlier runs" if before else ""
         rows = [(results, f"{before + now:,} in {self.url or self.out}{earlier}")]
         if failed := self.causes.total():
