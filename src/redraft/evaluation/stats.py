@@ -214,7 +214,7 @@ def difference(
 def change(
     before: Sequence[float], after: Sequence[float], clusters: Sequence[Hashable] | None = None
 ) -> Estimate:
-    """Estimate the mean change of scores from 0 to 1, paired by question.
+    """Estimate the mean change of scores, each between 0 and 1, paired by question.
 
     For the interval, two questions are added: one gains 1, and one loses 1. Otherwise, if one question of 30
     gains and none loses, no resample would lose either, and the interval would begin at 0. Source: Bonett

@@ -57,7 +57,7 @@ class MergeResult:
 
 @dataclass(frozen=True)
 class Part:
-    """The output of a share, open for reading."""
+    """The output of one share of a run, open for reading."""
 
     path: Path
     file: IO[bytes]
