@@ -74,13 +74,16 @@ def test_what_a_function_may_return(said: object, passes: bool, score: float) ->
     async def later(answer: str) -> object:
         return said
 
-    for function in (lambda answer: said, later):
+    def now(answer: str) -> object:
+        return said
+
+    for function in (now, later):
         result = run(function)
         assert (result.passed, result.score) == (passes, score)
         assert result.message
 
 
-@pytest.mark.parametrize("said", [2, -0.1, float("nan"), [], {"passed": True}, "", " \n", failed("")])
+@pytest.mark.parametrize("said", [None, 2, -0.1, float("nan"), [], {"passed": True}, "", " \n", failed("")])
 def test_what_says_nothing_about_an_answer_is_a_fault_of_the_check(said: object) -> None:
     with pytest.raises(CheckError, match="which is not a valid result") as caught:
         run(lambda answer: said)

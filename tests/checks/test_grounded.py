@@ -81,7 +81,8 @@ FIRM_LACKS = [
     ("| City | CEO |\n|---|---|\n| Geneva | Maria Keller |", 'the name "Geneva"'),
     ("CEO: MARIO KELLER", 'the name "MARIO KELLER"'),
     ('```json\n{"firm": "Novartis"}\n```', 'the name "Novartis"'),
-    ("<city>Bern</city>", '"Bern"'), ("“Bern”", '"Bern"'), ('{"is": "\\"we all left\\"."}', "“we all left”"),
+    ("<city>Bern</city>", '"Bern"'), ("“Bern”", '"Bern"'), ("Gate 14D", ": 14D."),
+    ('{"is": "\\"we all left\\"."}', "“we all left”"),
     ('{"is": "He said “we all left” then."}', "“we all left”"),
     ('{"is": "He said «we all left» then."}', "«we all left»"),
     ('{"is": "\\"our caf\\u00e9 is shut\\"."}', "“our café is shut”"),
@@ -95,6 +96,7 @@ MET_LACKS = [
     ("Sarah Jones met Bob Hill in Berlin.", '"Sarah Jones", the name "Bob", the name "Berlin"'),
     ("He met Tom Becker.", '"Tom Becker"'),
     ("Anita was in Rome.", '"Anita"'),
+    ('{"street": "12 Hill Lane"}', '"Hill"'),
 ]
 
 

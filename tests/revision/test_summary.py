@@ -29,7 +29,7 @@ def test_what_came_of_some_chains() -> None:
     summary.add(chain([Step(answer="a")], 0, None))
     assert (summary.checked, summary.passed) == (3, 2)
     assert summary.rows() == [
-        ("revisions", "2, 0.5 per answer; 2 answers have none; 1 text is not an answer"),
+        ("revisions", "2, 0.5 per answer; 2 answers have none; 1 text only repeats or agrees"),
         ("checks", "passed by 1 first draft (33 %), 2 final answers (67 %); 1 answer without checks"),
         ("stopped", "passed 2 · out of revisions 1 · unknown 1"),
         ("tokens", "2,468 new, 4,000 in prompts (75 % cached)"),

@@ -285,16 +285,19 @@ def test_records_of_a_step_are_those_that_it_reads(examples: Prepared, tmp_path:
     assert set(made.records(5)) != set(made.records(1))
 
 
-def test_divergence_stops_a_run(examples: Prepared, tmp_path: Path) -> None:
-    more: dict[str, Any] = {"max_steps": 60, "lr_scheduler_type": "constant", "save_strategy": "no"}
-    made = loop(tmp_path, data(examples), divergence_steps=3, **more)
+@pytest.mark.parametrize(("steps", "patience", "stops"), [(60, 3, 32), (9, 20, 7)])
+def test_divergence_stops_a_run(
+    steps: int, patience: int, stops: int, examples: Prepared, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {"max_steps": steps, "lr_scheduler_type": "constant", "save_strategy": "no"}
+    made = loop(tmp_path, data(examples), divergence_steps=patience, **more)
 
     def worsen() -> None:
         for each in made.trained.model.parameters():
             each.data.mul_(-20)
 
-    before_step(made, 30, worsen)
-    with pytest.raises(ModelError, match=r"step 32: training diverges\. For 3 steps"):
+    before_step(made, stops - 2, worsen)
+    with pytest.raises(ModelError, match=rf"step {stops}: training diverges\. For 3 steps"):
         made.run()
 
 

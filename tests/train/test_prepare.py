@@ -126,6 +126,19 @@ def test_the_report_says_which_records_have_only_feedback(tmp_path: Path, cache:
     assert inside.lines()[1:] == [only, f"2 {module._NESTED}: a/0, a/0"]
 
 
+def test_the_report_says_that_every_first_answer_is_revised(tmp_path: Path, cache: Path) -> None:
+    first = Step(answer="b", feedback=Feedback(text="No.", verdict="revise"))
+    last = Step(answer="c", feedback=Feedback(text="Yes.", verdict="accept"))
+    revised, accepted = (
+        Chain(id="a/0", prompt=Prompt(instruction="a"), steps=steps, best=-1 % len(steps))
+        for steps in ((first, last), (last,))
+    )
+    for chains, told in ((revised, revised), 1), ((revised, accepted), 0):
+        write_jsonl(tmp_path / f"{told}.jsonl", chains)
+        lines = prepare([tmp_path / f"{told}.jsonl"], Encoder(tokenizer("bytes")), cache).report.lines()
+        assert sum(line.startswith("2 whose first answer is revised; none is") for line in lines) == told
+
+
 def test_reasons_and_ids_in_a_report_are_bounded() -> None:
     report = DataReport()
     for number in range(1000):

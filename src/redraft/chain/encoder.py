@@ -241,6 +241,7 @@ class Example:
     unanswered: bool = False  # whether only feedback carries loss, because every answer was rejected or cut
     nested: bool = False  # whether feedback is inside the answer's text, where native mode does not find it
     plain: bool = False  # whether the text is in SelFee's format, but has no feedback
+    revised: bool = False  # whether the first answer is followed by another, in SelFee's format
 
 
 @dataclass(frozen=True)
@@ -348,7 +349,8 @@ class Encoder:
             judged = any(span.text == feedback_heading(1) for span in spans)
             nested = judged and self.format != "selfee"
             plain = not judged and self.format == "selfee" and self.objective != "answer"
-            return replace(found, leaves=leaves, unanswered=unanswered, nested=nested, plain=plain)
+            found = replace(found, leaves=leaves, unanswered=unanswered, nested=nested, plain=plain)
+            return replace(found, revised=judged and self.format == "selfee" and len(chain.steps) > 1)
         except RecordError as error:
             return Skipped(error.message)
 

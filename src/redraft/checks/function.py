@@ -92,7 +92,7 @@ class FunctionCheck:
         match result:
             case Outcome() if result.passed or result.message.strip():
                 return result
-            case None | True:
+            case None | True if result or code is None or code.co_name != "<lambda>":
                 return passed(f"{name} has no complaint.")
             case False:
                 unmet = f"This is not met: {self.demand}"
@@ -105,8 +105,8 @@ class FunctionCheck:
         raise CheckError(
             f"the check {self.name!r}{f' ({at})' * bool(at)} returned {result!r:.80},"
             " which is not a valid result.",
-            hint="Return True or None to pass, False or a complaint to fail, a score from 0 to 1, "
-            "redraft.passed(…), or redraft.failed(…) with a message.",
+            hint="Return True or None to pass (a lambda: bool(…)), False or a complaint to fail, a score "
+            "from 0 to 1, redraft.passed(…), or redraft.failed(…) with a message.",
         )
 
 

@@ -282,6 +282,9 @@ _LINK = regex.compile(
 )
 _DOMAIN = regex.compile(r"(?<![\w.@/-])(?:[\p{L}\p{N}-]+\.){1,9}(?:com|org|net|edu|gov|io|dev|ai|co\.uk)\b")
 _MIXED = regex.compile(r"\b(?:\p{Lu}\p{L}*-|[\p{Lu}\p{Ll}]+)\d[\w-]*(?:\.\d+)*")
+_CODE = regex.compile(  # 14D; but not 5KM, 10K, 1ST and 24V
+    rf"\b(\d+)(?!(?i:{_any({**UNITS, **_LETTERS})}|st|nd|rd|th|k?[vw]|k?hz)\b)(\p{{Lu}}[\p{{Lu}}\d]*)\b"
+)
 _CURLY = regex.compile(r"“([^“”\n]+)”|«([^«»\n]+)»")
 QUOTED = regex.compile(_CURLY.pattern + r"|\"([^\"\n]+)\"")
 _VALUE = regex.compile(r"(?<=\")\s*[]},:]")  # after a key or value of JSON
@@ -301,6 +304,7 @@ _POLITE = "i ok tv am pm mr mrs ms dr prof jr sr st inc ltd sir madam dear hi he
 _NO_NAMES = frozenset([*_POLITE.split(), *MONTH_OF, *DAY_OF])
 _ENDINGS = ("es", "a", "an", "ian", "n", "ish", "ese", "ean", "i", "y", "ic", "er", "en")
 _BEGINS = regex.compile(r"[^\s\p{L}\p{N},'&/-]|--| - ")
+_STREET = regex.compile(r'" {2,}\Z')  # in a value of JSON, a number before a name, blanked: "12 Mill Lane"
 _SENTENCE = regex.compile(r"(?r)\p{Ll} .*[.!?]\s*\Z")
 _CAPITALS = 0.25  # above this share of capitalised words within sentences, as in German, these are no names
 _ENGLISH = 0.6  # least share of common words in an English text, among words without a capital
@@ -499,6 +503,7 @@ _KINDS: tuple[tuple[str, regex.Pattern[str], Callable[[Source, regex.Match[str]]
     ("the month {}", _MONTH, lambda source, match: source.has_word(_in_english(match[0]))),
     ("the time {}", TIME, lambda source, match: not source.times.isdisjoint(times_of(match))),
     ("{}", _MIXED, lambda source, match: source.has(match[0])),
+    ("{}", _CODE, lambda source, match: source.has(match[0]) or source.has(" ".join(match.groups()))),
     (_NUMBER + "{}", AMOUNT, _number),
     (_NUMBER + "{}", SPOKEN, _spoken),
 )
@@ -521,6 +526,7 @@ def _names(text: str, source: Source) -> Iterator[tuple[str, tuple[int, int]]]:
         for word in line:
             between, end = word.string[end : word.start()], word.end()
             sure = not (title or word is line[0] or _BEGINS.search(between))
+            sure |= bool(_STREET.search(word.string, max(0, word.start() - 9), word.start()))
             inside += sure
             capitals += sure and word[0][0].isupper()
             first = word[0].partition("'")[0]  # in O'Brien, `O` is not the name

@@ -236,8 +236,8 @@ class Summary:
         if not self.revisions:
             return f"none{missing}"
         mean = self.revisions / self.chains
-        are = "text is not an answer" if self.echoes == 1 else "texts are not answers"
-        echoes = f"; {self.echoes:,} {are}" if self.echoes else ""
+        repeat = "text only repeats" if self.echoes == 1 else "texts only repeat"
+        echoes = f"; {self.echoes:,} {repeat} or agree{'s' * (self.echoes == 1)}" if self.echoes else ""
         verb = "has" if self.unrevised == 1 else "have"
         none = f"; {counted(self.unrevised, 'answer')} {verb} none" if self.unrevised else ""
         return f"{self.revisions:,}, {round(mean, 2)} per answer{none}{missing}{echoes}"

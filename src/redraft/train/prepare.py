@@ -46,6 +46,7 @@ FIRST = 5  # ids that a line of the report names
 
 _NO_LOSS = "which have no loss in this format or template (--format vicuna trains on all but tool calls)"
 _NESTED = "with feedback in the answer, so `redraft ask` shows the feedback (--format selfee separates it)"
+_ALL_REVISED = "whose first answer is revised; none is accepted, so the model may reject all answers"
 _REASONS = 20
 
 Ints = NDArray[np.int64]
@@ -94,6 +95,7 @@ class DataReport:
     unanswered: RecordTally = field(default_factory=RecordTally)  # records that train on feedback alone
     nested: RecordTally = field(default_factory=RecordTally)  # records with feedback inside the answer's text
     plain: RecordTally = field(default_factory=RecordTally)  # records in SelFee's format without feedback
+    revised: RecordTally = field(default_factory=RecordTally)  # records whose first answer is revised
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
     # The number of examples by data set (or, without one, by file), and then by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -115,7 +117,7 @@ class DataReport:
         self.cut_prompt += lost.prompt
         counts = {"cut": lost.tokens, "lost": lost.lost, "broken": lost.broken}
         counts |= {"leaves": found[0].leaves, "unanswered": found[0].unanswered}
-        counts |= {"nested": found[0].nested, "plain": found[0].plain}
+        counts |= {"nested": found[0].nested, "plain": found[0].plain, "revised": found[0].revised}
         for tally in (tally for tally, count in counts.items() if count):
             getattr(self, tally).add(name)
         data, licence = origin
@@ -131,6 +133,7 @@ class DataReport:
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
         loss = f"{self.tokens:,} tokens{of_them}"
         of_prompts = f" ({self.cut_prompt:,} from prompts)" if self.cut_prompt else ""
+        all_revised = self.revised.count == self.examples - self.plain.count
         skipped = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         tallies = [
             (f"cut, by {self.cut_tokens:,} tokens in all{of_prompts}", self.cut),
@@ -140,6 +143,7 @@ class DataReport:
             ("with loss on feedback alone, because every answer was rejected or cut", self.unanswered),
             (_NESTED, self.nested),
             ("without feedback (for a model that only answers: --format chat)", self.plain),
+            (_ALL_REVISED, self.revised if all_revised else RecordTally()),
             *((f"skipped, {reason}", tally) for reason, tally in skipped),
         ]
         counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]

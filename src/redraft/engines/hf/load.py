@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -218,4 +219,4 @@ def quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join((str(error).strip() or type(error).__name__).split())[:200].rstrip(".")
+    return shorten(str(error).strip() or type(error).__name__, 200, placeholder=" …").rstrip(".")
