@@ -30,19 +30,13 @@ class Command:
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block.
+    """A fenced block."""
 
-    Attributes:
-        where: Page and line of its fence, for messages.
-        directives: Name -> value of the comments right before it.
-        file: What the reader saves it as: the name at the end of the line before it, as in "`rules.py`:".
-    """
-
-    where: str
+    where: str  # the page and line of the fence, for messages
     language: str
     body: str
-    directives: dict[str, str] = field(default_factory=dict)
-    file: str | None = None
+    directives: dict[str, str] = field(default_factory=dict)  # the comments right before the block
+    file: str | None = None  # the file's name, which ends the line before the block, as in "`rules.py`:"
 
     @property
     def commands(self) -> list[Command]:

@@ -52,12 +52,7 @@ with socket.socket(socket.AF_UNIX) as warm:
 
 
 class Warm:
-    """The process, from `with` to its end.
-
-    Attributes:
-        folder: The folder for PATH.
-        modules: What it imports, besides the commands.
-    """
+    """A process that lives within `with`. `folder` belongs in PATH, and `modules` are imported at the start."""
 
     def __init__(self, folder: Path, modules: Sequence[str]) -> None:
         self.folder, self.modules = folder, modules

@@ -39,21 +39,13 @@ FULL = (
 
 @dataclass
 class Fault:
-    """What becomes of a batch.
+    """How a batch ends."""
 
-    Attributes:
-        ends: Its last status.
-        answered: How many of its lines are answered, if not all.
-        refused: Called with the body of each request. A status and a message make it an error.
-        reason: The entries of `errors.data` of a batch that failed.
-        lost: The server creates it, and breaks off before it says so.
-    """
-
-    ends: str = "completed"
-    answered: int | None = None
-    refused: Callable[[Body], tuple[int, str] | None] = lambda _: None
-    reason: list[Body] = field(default_factory=list)
-    lost: bool = False
+    ends: str = "completed"  # its last status
+    answered: int | None = None  # the number of answered lines, if not all
+    refused: Callable[[Body], tuple[int, str] | None] = lambda _: None  # a request's status and error
+    reason: list[Body] = field(default_factory=list)  # `errors.data` of a batch that failed
+    lost: bool = False  # the batch is created, but the connection breaks before the reply
 
 
 @dataclass
@@ -64,13 +56,7 @@ class Batch:
 
 
 class BatchServer(FakeServer):
-    """Attributes:
-    says: Returns the reply to a request: a text, or a whole choice.
-    batches: Those that were created.
-    paid: How often each request was answered in batches, by `custom_id`.
-    live: Bodies of the requests that came one by one.
-    uploads: The lines of each input file.
-    """
+    """`paid` counts the answers in batches by `custom_id`. `live` has the bodies of single requests."""
 
     def __init__(
         self,

@@ -43,20 +43,10 @@ def said(messages: Messages) -> str:
 
 
 class PaidServer(FakeServer):
-    """The server.
+    """A server that counts the replies (`paid`) and refusals (`turned_away`) of each list of messages.
 
-    Args:
-        says: Returns the text of a reply.
-        port: 0 for any that is free.
-        seconds: Of silence in the middle of each reply.
-        plan: Number of a call, from 1 -> what it gets instead.
-        refuses: Part of messages -> what they get instead.
-        keys: Key -> how many calls it is good for. Empty: no key is asked for.
-
-    Attributes:
-        messages: Of all calls.
-        calls: Calls by key, and `statuses` by what they got.
-        paid: Messages -> how many replies they got; `turned_away` how many refusals.
+    A reply pauses for `seconds`. `plan` maps the number of a call, from 1, to another reply. `refuses` maps
+    a part of messages to a refusal, and `keys` a key to its number of calls; if empty, no key is needed.
     """
 
     def __init__(

@@ -21,12 +21,7 @@ PARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
 
 
 class Collector:
-    """A collector of OTLP over HTTP.
-
-    Attributes:
-        services: The names of the services that sent something.
-        spans: The spans that came, as messages of the protocol.
-    """
+    """Collects OTLP spans over HTTP, and the names of services that sent spans."""
 
     def __init__(self) -> None:
         self.services: set[str] = set()

@@ -17,17 +17,12 @@ END = 0
 
 @dataclass(frozen=True)
 class Letters:
-    """Encode prompt and best answer by letters. The answer and the final sign carry loss.
-
-    Attributes:
-        longest: Tokens at most; of longer ones the prompt is cut.
-        deadly: An instruction that kills the process.
-    """
+    """Encode prompt and best answer by letters. The answer and the final sign carry loss."""
 
     wanted = "A record has an answer."
 
-    longest: int = 1000
-    deadly: str = ""
+    longest: int = 1000  # the most tokens: the beginnings of longer prompts are cut
+    deadly: str = ""  # an instruction that kills the process
 
     @property
     def fingerprint(self) -> str:

@@ -28,7 +28,7 @@ VERSION = 1
 T_co = TypeVar("T_co", covariant=True, default=Any)  # the type of a chain's value
 
 Verdict = Literal["accept", "revise", "unknown"]
-"""The verdict of a feedback, or `unknown` if the text of the feedback contains no verdict."""
+"""The verdict of feedback, or `unknown` if the text of the feedback contains no verdict."""
 
 Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
 """The reason why a model stopped writing. `lost`: no continuation of the text could pass the checks."""
@@ -439,7 +439,7 @@ _JSON = re.compile(r"\s*(?:```\w*\s*)?[\[{].*[\]}][`\s]*\Z", re.DOTALL)
 
 
 def loop(text: str) -> int | None:
-    """If a text ends with the same phrase three times, return the index after the first, otherwise None.
+    """Return the index after the first of three equal phrases at the end of a text, or None.
 
     In JSON, the end of each string is tested, not the end of the text.
     """
@@ -466,8 +466,8 @@ def best_step(steps: Sequence[Step], *, prefer_last: bool = False) -> int | None
 
     Checked answers are compared by these criteria, in turn: all checks passed, no loop at the end, `finish`
     is not `lost`, complete, higher score, lower index. With `prefer_last`, the last answer wins a tie.
-    Without checks, the last complete answer is best. An answer before a fresh draft also needs a verdict.
-    Echoes rank last. Answers before a person's last request rank just above echoes.
+    Without checks, the last complete answer is best. An answer before a fresh draft is complete only with a
+    verdict. Echoes rank last. Answers before a person's last request rank just above echoes.
     """
     if not has_answer(steps):
         return None

@@ -214,7 +214,7 @@ class _Layout:
         rest = {key: value for key, value in message.items() if value is not None and key != "function_call"}
         made: Message = _mapped(rest, self._plain)
         role = message["role"]
-        what = _ANSWER if role == "assistant" else f"a message of the role {role!r:.40}"
+        what = _ANSWER if role == "assistant" else f"a message with the role {role!r:.40}"
         content = self._mark(turn, what, content_of(message)) or (self._form.empty if calls else "")
         made["content"] = _in_parts(content) if self._template.takes_parts else content
         made |= {"tool_calls": calls} if calls else {}

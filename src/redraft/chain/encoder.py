@@ -121,7 +121,7 @@ class Vocabulary:
         )
 
     def encode(self, text: str, *, within: bool = False) -> Tokens:
-        """Tokenise a text in which marks stand for the control tokens. No beginning-of-text is added.
+        """Tokenise a text in which marks stand for the control tokens. No beginning-of-text token is added.
 
         If `within`, the text continues another text, so no space is added at the start.
 
@@ -275,8 +275,8 @@ class Uncut:
     def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
         """Return the example, cut to `limit` tokens.
 
-        To make room for `learnt` tokens from `first` on, the prompt's longest text is cut, then the end. By
-        default, `learnt` is `self.learnt`. If `learnt` is above `limit // 2`, `limit // 2` is used.
+        First, the prompt's longest text is cut to make room for `learnt` tokens from `first` on, then the end
+        of the example is cut. `learnt` is `self.learnt` by default, and counts up to `limit // 2`.
         """
         if not self.trained[1:].any():
             return Skipped("there is no token to train on")

@@ -1,4 +1,4 @@
-"""Render a chain's answers and feedbacks as spans, and mark the spans that an objective trains on.
+"""Render a chain's answers and feedback as spans, and mark the spans that an objective trains on.
 
 A chain is written as SelFee's text (`chain.selfee`), then the stop token. A section that was cut during
 generation is left out, together with the stop token, because the model did not stop there. Each format adds a

@@ -137,7 +137,7 @@ _SCORE = re.compile(r"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*10(?![\d./]*\
 
 
 def score_of(text: str) -> float | None:
-    """Return the last score out of 10 in a feedback, such as `8/10` or `8.5 out of 10`, or None."""
+    """Return the last score out of 10 in feedback, such as `8/10` or `8.5 out of 10`, or None."""
     scores = [float(found) for found in _SCORE.findall(text)] if "10" in text else []
     return next((score for score in reversed(scores) if score <= 10), None)
 

@@ -27,7 +27,7 @@ from redraft.jobs.counting import counted
 TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the program
 
 MAX_STARTS = 3
-"""The most starts of a program. After a hang or an exit, the remaining tests run in a new start."""
+"""The limit on a program's starts. After a hang or an exit, a new start runs the remaining tests."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BREAK = re.compile(r"\r\n?|\n")  # a line break in Python

@@ -33,7 +33,7 @@ _NOT_RUN = {126, 127}  # env, sh and others return these for a program that is m
 
 @dataclass(frozen=True)
 class Command:
-    """`command:PROGRAM ARGS`: a program that reads the answer exits with 0."""
+    """`command:PROGRAM ARGS`: a program reads the answer and exits with 0."""
 
     line: str
     seconds: float = COMMAND_SECONDS

@@ -1,7 +1,7 @@
 """Recognise a text that is not an answer, but repeats the prompt or a criticism, or only agrees ("Okay.").
 
-Other small talk is not recognised, so that answers are hardly ever rejected: benchmarks/RESULTS.md has the
-rate. Callers test for blank texts (`chain.is_blank`).
+Other small talk is not recognised, so that real answers are hardly ever rejected: benchmarks/RESULTS.md has
+the rate. Callers test for blank texts (`chain.is_blank`).
 """
 
 from __future__ import annotations

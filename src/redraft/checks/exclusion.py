@@ -80,7 +80,7 @@ def _clash(one: Check, other: Check) -> str:
     if first and second and (why := _outside(first, second)):
         return why
     if isinstance(one, Case) and isinstance(other, Case) and one != other:
-        return "one forbids small letters, the other forbids capitals"
+        return "one forbids lowercase letters, the other forbids uppercase letters"
     for kind, edge in ((Starts, 0), (Ends, -1)):
         if not (isinstance(one, kind) and isinstance(other, kind)):
             continue

@@ -196,7 +196,7 @@ _STEP = regex.compile(
 _EITHER = r"(?:\s?[\p{L}%°]++)??,?\s*(?:(?:or|oder|ou)\s(?:\p{L}+\s)?|and\s|或者?)[$€£\\*]*"
 _BEFORE = regex.compile(_EITHER)
 _BEHIND = regex.compile(rf"{_EITHER}|(?:\s?\p{{L}}++)?\sto\s|[\s,;]+[$€£\\*]*")
-"""Match the text between two offered results: `_BEFORE` in a whole text, `_BEHIND` after "the answer is"."""
+"""Match the text between two offered results: `_BEHIND` after "the answer is", `_BEFORE` in other texts."""
 _Run = list[regex.Match[str]]
 """Numbers that are joined by signs, such as `5 + 13 = 18`."""
 
@@ -478,7 +478,7 @@ class FinalLetter(_Final):
 
 @dataclass(frozen=True)
 class FinalMaths(_Final):
-    """A check that the final answer equals the gold answer, in any usual spelling (`maths.same`)."""
+    """A check that the final answer equals the gold answer, in any usual notation (`maths.same`)."""
 
     reference: str
     kind = "answer"
@@ -501,6 +501,6 @@ class FinalMaths(_Final):
         return same(found, self.reference)
 
     def said(self, answer: str) -> Hashable:
-        """Return the result in a canonical spelling."""
+        """Return the result in canonical form."""
         found = final_maths(answer)
         return None if found is None else canonical(found)

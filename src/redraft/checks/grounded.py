@@ -370,7 +370,7 @@ class Source:
     def has_amount(self, amount: Amount, scales: frozenset[int]) -> bool:
         """Return whether the prompt has an amount, with the same unit and sign.
 
-        A number without a scale may have any of `scales`, such as 1,000,000 for `in millions`.
+        If `amount` has no scale, the prompt's may have any of `scales`, such as 1,000,000 for `in millions`.
         """
         vague = frozenset() if self.english else _COUNT  # `24 heures` are 24 hours
         known, free = self.units | DURATIONS | _COUNT, self.units - self.used  # `in euros: 80 covers it`

@@ -114,7 +114,7 @@ class Auto:
 
 
 def derived(prompt: Prompt) -> tuple[Check, ...]:
-    """Return the checks that a prompt's instruction demands or, in a conversation, the user's last message.
+    """Return the checks demanded by a prompt's instruction or, in a conversation, by the last user message.
 
     A check whose package is not installed is left out, with a warning.
     """

@@ -179,7 +179,7 @@ def keys_of(pointer: str) -> list[str]:
 
 @lru_cache(maxsize=8)
 def json_in(answer: str) -> tuple[int, str]:
-    """Return (position, text) of an answer's JSON: -1 for an unknown position, and (-1, "") without JSON."""
+    """Return the position (-1 if unknown) and the text of an answer's JSON; (-1, "") without JSON."""
     try:
         text = read_json(answer)[1]
     except NotJson:
@@ -231,7 +231,7 @@ def span_of(text: str, keys: Sequence[str]) -> tuple[int, int, str] | None:
 
 
 def surplus_of(text: str, keys: Sequence[str], others: Collection[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the range of a member and a comma. For a first member, include the `others` right after it."""
+    """Return the range of the member `keys` and its comma. For a first member, add `others` that follow."""
     around = span_of(text, keys[:-1])
     members = [*_members(text, around[0])] if around and not around[2] else []
     names = [str(name) for name, *_ in members]

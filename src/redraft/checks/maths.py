@@ -1,6 +1,6 @@
 r"""Decide whether two texts are the same mathematical answer, as `\frac12`, `1/2` and `$\dfrac{1}{2}$` are.
 
-Spellings are normalised, and formulas are computed. Units, a leading `x =` and a list's order do not count.
+Notation is normalised, and formulas are computed. Units, a leading `x =` and a list's order do not count.
 Rational numbers are compared exactly, other numbers to nine digits. Formulas with letters are the same if the
 values are equal for three substitutions of the letters, which is wrong less than once in a million.
 """
@@ -55,7 +55,7 @@ _OPEN, _CLOSE = "([{⟦", ")]}⟧"
 
 
 def canonical(text: str) -> Hashable:
-    """Return a value that is equal for all spellings of an answer."""
+    """Return a value that is equal for all notations of an answer."""
     return _value(_spelled(text)) if len(text) <= MOST_CHARACTERS else text
 
 
@@ -224,7 +224,7 @@ class _Reader:
             raise ValueError(self.next)
 
     def whole(self) -> tuple[Scalar, str]:
-        """Return the value of the formula and the relation, such as `=`; "" if there is no relation."""
+        """Return the value of the formula, and its relation, such as `=`, or "" without a relation."""
         value, relation = self.sum(), self.take("=", "<", ">")
         if relation:
             relation += self.take("=")
@@ -287,7 +287,7 @@ class _Reader:
         begin = self.take()
         if regex.fullmatch(r"[\d.]+", begin):
             if self.next == "_":
-                raise ValueError("a number of another base")
+                raise ValueError("a number in another base")
             return Fraction(begin)
         if closing := {"(": ")", "[": "]", "{": "}", "|": "|"}.get(begin):
             value = self.sum()

@@ -3,7 +3,7 @@
     check     = kind | kind op value | kind [ "[" option "]" ] ":" text | group
     group     = ( "any" | "all" ) "(" check { ";" check } ")"
 
-Parsing reads files, compiles patterns and imports modules, so that a check's faults show before an answer.
+Parsing reads files, compiles patterns and imports modules, so faults are found before any answer is written.
 """
 
 from __future__ import annotations

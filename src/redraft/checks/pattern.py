@@ -43,7 +43,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def late() -> str:
-    """Return "it took longer than …" if the time of `within` is over; otherwise return an empty text."""
+    """Return "it took longer than …" after the time limit of `within`; otherwise return an empty text."""
     deadline, seconds = _limit.get()
     return f"it took longer than {seconds:g} s" if time.thread_time() > deadline else ""
 
@@ -53,13 +53,13 @@ class BadPattern(ValueError):
 
 
 def readable(text: str) -> str:
-    """Replace digits that Python's `int` cannot read by the character U+FFFD."""
+    """Replace digits that Python's `int` cannot read. The replacement is U+FFFD."""
     return regex.sub(r"(?![0-9])\p{Nd}", lambda digit: digit[0] if digit[0].isdecimal() else "\ufffd", text)
 
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Compile a pattern. Raise `BadPattern` if the pattern is invalid or too large, or the time is over."""
+    """Compile a pattern. Raise `BadPattern` if the pattern is invalid or too large, or the time is up."""
     if reason := late():
         raise BadPattern(f"{reason} to compile this pattern and the earlier ones")
     try:

@@ -69,7 +69,7 @@ def sentences(text: str) -> list[str]:
     """Return the sentences of a text.
 
     A sentence has a word. A sentence ends at `.`, `!`, `?` or `…` before a space, at `。`, `！` or `？`, at a
-    blank line, and at the end of a heading or list item, but seldom after `Dr.` or before a small letter.
+    blank line, and at the end of a heading or list item, but seldom after `Dr.` or before a lowercase letter.
     """
     found, small = list[str](), _SMALL.match(text) is not None
     for block in _blocks(unix(text)):

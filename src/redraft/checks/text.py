@@ -106,7 +106,7 @@ WRITTEN = {
 
 _NO_WORD = "The answer has no word."
 PARTS = {"paragraphs": ("", "\n\n"), "lines": ("", "\n"), "bullets": ("- ", "\n"), "items": ("{}. ", "\n")}
-"""For each unit, the text at the beginning of each piece, and the text between two pieces."""
+"""Maps units to the prefix of each, and to the separator between two."""
 
 
 @dataclass(frozen=True)
@@ -224,12 +224,12 @@ class Case:
 
     @property
     def demand(self) -> str:
-        """A sentence that asks for capital or small letters."""
+        """A sentence that asks for uppercase or lowercase letters."""
         return f"Write in {'capital' if self.name == 'uppercase' else 'small'} letters only."
 
     @property
     def form(self) -> Form:
-        """A `Form` that steers a model to capital letters only, or to small letters only."""
+        """A `Form` that steers a model to uppercase letters only, or to lowercase letters only."""
         return Form(case="upper" if self.name == "uppercase" else "lower")
 
     def prefix(self, text: str) -> Prospect:
@@ -305,7 +305,7 @@ class Lacks(_Phrase):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to avoid the phrase. With `part`, only a mark such as `;` steers."""
+        """A `Form` that steers a model to avoid the phrase. With `part`, only for a mark such as `;`."""
         sign = self.text.strip()
         if len(sign) == 1 and not sign.isalnum():
             return Form(without=frozenset(sign))

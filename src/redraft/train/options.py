@@ -158,7 +158,10 @@ class LossOptions(RunOptions):
         "rows per evaluation batch; by default, as in training", STEPS, ge=1
     )
     divergence_steps: int = option(
-        "stop if the loss is far too high for this many steps, or a third of all; 0: never", RUN, default=20, ge=0
+        "stop if the loss is far too high for this many steps or a third of all; 0: never",
+        RUN,
+        default=20,
+        ge=0,
     )
 
 

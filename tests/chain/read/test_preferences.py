@@ -121,7 +121,7 @@ class TestOtherPairs:
     @pytest.mark.parametrize(
         ("record", "message"),
         [
-            ({"chosen": [GOOD], "rejected": [ASKED]}, "rejected should end in one assistant message"),
+            ({"chosen": [GOOD], "rejected": [ASKED]}, "rejected should add one assistant message"),
             ({"chosen": ["x"], "rejected": [BAD]}, "chosen.0 should be an object"),
             (
                 {"history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": 2},

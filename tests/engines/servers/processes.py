@@ -19,15 +19,9 @@ START = 120
 
 
 class ServerProcess:
-    """The process, on one port from its first start to the last.
+    """A process with one port for all its starts. `command` ends before the port's number.
 
-    Args:
-        command: The command, which takes `--port` and a number at its end.
-        log: The file for what it prints.
-        ready: The path that answers with 200 when it can be used.
-        model: The name behind the `#` of the reference; without it, the only model.
-        key: Its key; empty if it takes any.
-        more: More environment variables.
+    The path `ready` answers with 200 after the start. `model` is the name after the `#` of the reference.
     """
 
     def __init__(

@@ -20,15 +20,10 @@ KEY = "a-key-of-the-tests-for-votes"
 
 @dataclass
 class Served:
-    """A booth that is open.
+    """An open booth."""
 
-    Attributes:
-        root: Its address, without the key.
-        client: Of a visitor who has the key.
-    """
-
-    root: str
-    client: httpx.Client
+    root: str  # the address, without the key
+    client: httpx.Client  # a visitor who has the key
 
     @property
     def url(self) -> str:

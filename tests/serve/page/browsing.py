@@ -70,17 +70,11 @@ def inside(url: str) -> float:
 
 @dataclass
 class Visit:
-    """A browser's window on the page.
+    """A browser's window on the page."""
 
-    Attributes:
-        page: Playwright's page.
-        requests: The addresses that were asked for.
-        faults: What the console and uncaught errors say.
-    """
-
-    page: Any
-    requests: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    page: Any  # Playwright's page
+    requests: list[str] = field(default_factory=list)  # the requested addresses
+    faults: list[str] = field(default_factory=list)  # the console's messages and uncaught errors
 
     def ask(self, text: str, box: str = "#box") -> None:
         self.page.fill(box, text)

@@ -101,7 +101,7 @@ def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
 
 
 def asks(prompt: Prompt) -> bool:
-    """Return whether a prompt contains a question."""
+    """Return whether a prompt contains content that is not from the assistant."""
     if prompt.messages is None:
         return not is_blank(prompt.text)
     others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
@@ -254,7 +254,7 @@ def _message_lists(fields: Fields) -> Chain:
     same = _shared(chosen, rejected)
     for name, turns in (("chosen", chosen), ("rejected", rejected)):
         if len(turns) != same + 1 or turns[-1]["role"] != "assistant":
-            fields.fail(name, f"should end in one assistant message after the shared messages ({same})")
+            fields.fail(name, f"should add one assistant message to the shared messages (shared: {same})")
     if any(calls_of(last) or thoughts_of(last) or other_parts(last) for last in (chosen[-1], rejected[-1])):
         fields.rest |= {"chosen": chosen, "rejected": rejected}  # with the parts that are not text
     return preferred(asked([*before, *chosen[:same]]), content_of(rejected[-1]), content_of(chosen[-1]))

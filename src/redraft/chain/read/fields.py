@@ -1,4 +1,4 @@
-"""Define how the fields of published records are read, one by one.
+"""Read the fields of published records, one by one.
 
 Fields that no reader uses are kept in the chain's `meta`. Errors name the record, the field and the value.
 """

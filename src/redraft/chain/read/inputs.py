@@ -34,7 +34,7 @@ _LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for 
 
 
 def read_csv(path: Path) -> Iterator[InputRow]:
-    """Read the rows of a table with a header and with commas, semicolons, tabs or bars between cells."""
+    """Read the rows of a table with a header. Commas, semicolons, tabs or vertical bars divide the cells."""
     csv.field_size_limit(_LONGEST)
     with files.reading(path), files.open_input(path) as file:
         start = file.readline(_LONGEST)

@@ -16,7 +16,7 @@ from redraft.checks.derive.sentences import CODE, Rule, Text
 from redraft.checks.derive.wording import choices, in_json, language, wordings
 
 READ = 20_000
-"""The most characters to read. Of a longer prompt, half are from the beginning and half from the end."""
+"""The most characters to read: half from the beginning and half from the end of a longer prompt."""
 MOST_CHECKS = 50
 NOTHING = "no demand was found in this prompt. redraft reads only English demands."
 

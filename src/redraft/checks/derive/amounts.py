@@ -58,7 +58,7 @@ UNITS = {
     "items": r"(?:clearly )?numbered (?:[a-z]+ )?(?:steps|items|points|tips|lines|instructions)\b",
     "headings": rf"{_KIND_OF}(?:sub)?-?head(?:ing|er)s?\b{_NOT_ALL}",
 }
-"""A pattern for each unit's names, with usual misspellings."""
+"""A pattern for each unit's names, with common misspellings."""
 _EXACT = {"sentences", "paragraphs", "lines", "bullets", "items"}
 """Units for which "in three" means exactly three. "In 50 words" may mean about 50."""
 _SHORT = 3

@@ -11,7 +11,7 @@ from functools import cache
 MOST_SENTENCES = 150
 """The most sentences to read at each end of a prompt. Sentences in the middle are skipped."""
 LONGEST_SENTENCE = 1200
-"""The most characters of a sentence that may be a demand. Longer sentences are skipped."""
+"""The longest sentence, in characters, that may be a demand. Longer sentences are skipped."""
 LONGEST_PHRASE = 300
 
 BASE, LAST = 0xF0000, 0xFFFF0
@@ -106,7 +106,7 @@ class Sentence:
         return self.text[max(0, match.start() - 80) : match.start()]
 
     def phrase(self, masked: str) -> str:
-        """Restore quotations in a phrase. Strip the outer quotation marks. Return "" if too long, or code."""
+        """Restore quotations in a phrase. Strip outer quotation marks. Return "" for code or long text."""
         text = re.sub(QUOTED, lambda it: self.of.hidden[ord(it[0]) - BASE], masked).strip()
         if len(text) > 1 and (text[0] + text[-1]) in ('""', "''", "“”", "‘’"):
             text = text[1:-1].strip()
