@@ -52,7 +52,7 @@ with socket.socket(socket.AF_UNIX) as warm:
 
 
 class Warm:
-    """A process that lives within `with`. `folder` belongs in PATH, and `modules` are imported at the start."""
+    """A process that lives within `with`. `folder` belongs in PATH. `modules` are imported at the start."""
 
     def __init__(self, folder: Path, modules: Sequence[str]) -> None:
         self.folder, self.modules = folder, modules
