@@ -124,7 +124,7 @@ def test_long_answers_have_no_majority() -> None:
     write("test.jsonl", [{"prompt": "Describe fog.", "checks": ["contains:rain"]}])
     redone = redraft("diagnose", "new", "--tasks", "test.jsonl", *FEW, "--ways", "one,revise", "--quiet")
     assert redone.exit_code == 0, "a refused command has answered nothing, so the file may change"
-    assert "test: contains:rain scores, but it also told the model the wanted text." in redone.stdout
+    assert "test: contains:rain scores, but also told the model the wanted text." in redone.stdout
 
 
 def test_more_ways_seeds_and_models_are_added_to_the_folder() -> None:

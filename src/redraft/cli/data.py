@@ -155,8 +155,8 @@ def decontaminate(
     """Drop the records that contain evaluation items.
 
     A record is dropped if it shares N consecutive words (--ngram) with an item's question, gold answer or
-    rationale, ignoring case and punctuation, or all of a question with fewer than N words. Such a question
-    of fewer than 8 words must equal a whole turn. The file of --dropped lists the matching items and words.
+    rationale, ignoring case and punctuation. A question of fewer than N words must occur as a whole, and of
+    fewer than 8 words as a whole turn. The file of --dropped lists the matching items and words.
     """
     from redraft.data.decontaminate import decontaminate as decontaminated
 

@@ -33,7 +33,7 @@ _EXTRAS = {
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
 }
-"""Maps the name of a command, which is also the name of its extra, to the modules of the extra."""
+"""Maps a command to the modules of the extra with the same name."""
 
 
 def flag(metavar: str | None, text: str, *names: str, **more: Any) -> Any:
@@ -123,7 +123,7 @@ def _folded(row: str) -> str:
 
 
 def command_line() -> str:
-    """Return the command line, for records of how an output was made."""
+    """Return the command line, to record how an output was made."""
     return shlex.join(["redraft", *sys.argv[1:]])
 
 
@@ -146,7 +146,7 @@ def debug_log() -> Iterator[None]:
 
 @contextmanager
 def only_ours() -> Iterator[None]:
-    """Redirect standard output to standard error in a `with` block, in which a user's check may print."""
+    """In a `with` block, redirect what a user's check prints from standard output to standard error."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

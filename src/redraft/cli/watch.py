@@ -69,8 +69,8 @@ class Moving:
 class Watch:
     """A context manager that shows events of `redraft.stream` on standard output.
 
-    `earlier` contains the steps shown before. If `steps` is True, all texts are shown; if False, a line about
-    each text. The best answer follows, unless it is the only text shown. None: only unfinished text is shown.
+    `earlier` contains the steps shown before. `steps`: True shows all texts, False shows a line about each
+    text, and both end with the best answer, unless it is the only text. None shows only unfinished text.
     """
 
     def __init__(

@@ -138,7 +138,7 @@ def fenced(code: str, language: str = "") -> str:
 
 
 def spanned(code: str) -> str:
-    """Return inline code, with more backticks around the code than stand in a row inside it."""
+    """Return inline code, in more backticks than its longest run of backticks has."""
     ticks = "`" * (1 + _longest(code))
     room = " " if code.startswith("`") or code.endswith("`") else ""
     return f"{ticks}{room}{code}{room}{ticks}"

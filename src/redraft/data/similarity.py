@@ -181,7 +181,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
 
 
 def _sums(sets: Sets) -> Hashes:
-    """Return the sum of each set's mixed numbers, which identifies it, because its numbers are hashes."""
+    """Return the sum of each set's mixed numbers, which are hashes, so that the sum identifies the set."""
     sums = [np.empty(0, np.uint64)]
     full = np.flatnonzero(sets.sizes)
     for part in _parts(sets.sizes[full], _PAIRS):
@@ -195,8 +195,8 @@ def _sums(sets: Sets) -> Hashes:
 def equals(full: NDArray[np.bool_], *columns: Hashes) -> _Ints:
     """Return, for each item, the index of the first item with the same value in each column. Shape: (items,).
 
-    The mask `full` has an entry for each item. Each column has the values of the items that are True in it.
-    Items that are False equal only themselves.
+    The mask `full` marks the items to compare. Each column has the values of the marked items. Other items
+    equal only themselves.
     """
     labels, places = np.arange(len(full)), np.flatnonzero(full)
     order = np.lexsort(columns)

@@ -360,8 +360,8 @@ async def opened_by_prompt(
 ) -> Replies:
     """Yield deltas, and detect whether the chat template ends the prompt with a thought's opening tag.
 
-    If so, `splitter.until` becomes the closing tag, otherwise "". For later requests, `known` keeps
-    `splitter.until` by thinking: True if the request turns it on, False if it turns it off, otherwise None.
+    If so, `splitter.until` becomes the closing tag, otherwise "". For later requests, `known` maps
+    thinking (True if a request turns it on, False if it turns it off, otherwise None) to `splitter.until`.
     """
     effort, flags = extra.get("reasoning_effort"), extra.get(OF_TEMPLATE)
     asked = flags.get("enable_thinking", flags.get("thinking")) if isinstance(flags, Mapping) else None

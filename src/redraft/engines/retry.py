@@ -187,7 +187,7 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Reserve calls or tokens. A negative amount frees them. Use at most `catch_up` past idle seconds."""
+        """Reserve calls or tokens. Free a negative amount. Make up for at most `catch_up` idle seconds."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 

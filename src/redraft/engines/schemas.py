@@ -232,7 +232,7 @@ def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG00
 
 
 def _one_family(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether a schema has no pattern for names, or one usable pattern. Several might overlap."""
+    """Return whether a schema has no pattern for names, or one usable pattern. Two might overlap."""
     # `additionalProperties` depends on them: without the patterns it would refuse their properties.
     patterns = schema.get("patternProperties", {})
     return len(patterns) <= 1 and all(map(_usable, patterns))

@@ -181,7 +181,7 @@ class Form:
         return len, 0, ""
 
     def left(self, text: str) -> float:
-        """Return how many more words (or other units) fit, minus those of sentences still required."""
+        """Return how many more words (or other units) fit, minus those that required sentences still need."""
         count, low, sentence = self.further
         text += sentence and sentence * (low - count(text))
         highs = ((each.count, each.high) for each in self.limits if each.high is not None)

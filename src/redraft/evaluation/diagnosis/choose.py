@@ -104,7 +104,7 @@ class Race:
         return sorted(made, key=lambda way: (self.spent(way).tokens, way.place))
 
     def spent(self, way: Strategy) -> Spent:
-        """Return a strategy's mean score and costs over all answers. An unknown token count is infinity."""
+        """Return a strategy's mean score and costs over all answers. An unknown token count is infinite."""
         mean = Spent.mean(run for runs in self.seen[way].values() for run in runs)
         return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 

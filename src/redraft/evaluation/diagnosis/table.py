@@ -111,9 +111,9 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     yield from cut_off(point.mean.cut for point in curves.points)
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the base model gave the single answer, an adapter others: training may add gains."
+        yield f"{where}, the base model wrote `one`, and an adapter the other answers: training may help."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
-        yield f"{name} scores, but it also told the model the wanted text. Guide by another --check."
+        yield f"{name} scores, but also told the model the wanted text. Guide revisions by another --check."
     own, told = (
         {(f.parent, c.id, c.steps[0].criticism) for f in files for c in chains_of(f) if c.revisions}
         for files in (runs.glob(f"seed-*/{kind}-2.jsonl") for kind in ("revise", "shuffled"))
