@@ -43,7 +43,7 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the `with` block at a deadline or when the token is cancelled: it raises `OutOfTime`."""
+        """Raise `OutOfTime` in the `with` block at a deadline, or when the token is cancelled."""
         with self.limit(deadline) as limit, limit:
             yield
 
