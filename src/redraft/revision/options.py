@@ -189,7 +189,7 @@ _PLACES = "pairs of a place and a wish: [('40 dollars', 'in euros')], or one wis
 
 
 def is_place(value: Any) -> bool:
-    """Return whether a value is a change, or its place (text, positions or JSON pointer) and the change."""
+    """Return whether a value is a wish, or a pair: a place (text, positions or JSON pointer) and a wish."""
     pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else ("-", value)
     if isinstance(pair[0], list | tuple):
         return len(pair[0]) == 2 and all(type(each) is int for each in pair[0]) and is_place(pair[1])

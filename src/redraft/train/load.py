@@ -298,7 +298,7 @@ def add_adapter(
 
 
 def go_on_from(added: peft.PeftModel, adapter: Path) -> None:
-    """Copy the adapter in the file or folder `adapter` into `added`, whose rank may be larger."""
+    """Copy the adapter in the file or folder `adapter` into `added`, which may have a larger rank."""
     root = 1.0
     if adapter.is_dir():
         saved = read_config(adapter)
