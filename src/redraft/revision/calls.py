@@ -209,7 +209,7 @@ async def judged_by(checks: Iterable[Check], calls: Tables, prompt: Prompt) -> t
 
 
 def joined(fits: CheckResult, own: CheckResult) -> CheckResult:
-    """Join a call's results by schema (`fits`) and checks (`own`). If both reject one argument, use `fits`."""
+    """Join a call's results by schema (`fits`) and checks (`own`). If both reject an argument, use `fits`."""
     if fits.passed or not (fits.places and own.places) or {*fits.places} & {*own.places}:
         return own if fits.passed else fits
     both = {"message": f"{fits.message} {own.message}", "places": fits.places + own.places}
