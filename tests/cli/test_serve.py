@@ -203,6 +203,13 @@ def test_the_default_model_streams_and_revises(default_model: Path) -> None:
     assert "maximum context length is 1024 tokens" in long["error"]["message"]
 
 
+def test_errors_at_the_start_are_json_in_a_log_of_json() -> None:
+    told = redraft("serve", "--model", "script:none.jsonl", "--log-json", "--port", "0")
+    line = json.loads(told.stderr)
+    assert (told.exit_code, line["level"]) == (3, "error")
+    assert "none.jsonl" in line["message"]
+
+
 @pytest.mark.slow
 def test_what_is_noted_of_a_request() -> None:
     words = ("--model", "script:rain.jsonl", "--log-json")

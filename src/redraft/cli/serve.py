@@ -61,18 +61,18 @@ def serve(
     from redraft.serve.log import server_log
     from redraft.serve.start import Server
 
-    Budget(seconds=how.max_seconds)
-    given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
-    if models and len(given) > 1:
-        hint = f"Give one --model. The entries in {models} that name no model will use it."
-        raise UsageError(f"with {models}, --model can be given only once.", hint=hint)
-    of_flags = [] if models else [entry for each in given for entry in _of_flags(_filled(each))]
-    entries, own = _of_file(models, given[0]) if models else (of_flags, {})
-    settings = vars(how).copy()
-    keys = None if (file := settings.pop("api_key_file")) is None else Keys.read(file)
-    server = Server(entries, tell, keys=keys, **own, **settings)
-    server.check(models, files=nodes.ray is None)
     with server_log(as_json=how.log_json):
+        Budget(seconds=how.max_seconds)
+        given = [{**flags, "model": reference} for reference in flags.get("model") or [None]]
+        if models and len(given) > 1:
+            hint = f"Give one --model. The entries in {models} that name no model will use it."
+            raise UsageError(f"with {models}, --model can be given only once.", hint=hint)
+        of_flags = [] if models else [entry for each in given for entry in _of_flags(_filled(each))]
+        entries, own = _of_file(models, given[0]) if models else (of_flags, {})
+        settings = vars(how).copy()
+        keys = None if (file := settings.pop("api_key_file")) is None else Keys.read(file)
+        server = Server(entries, tell, keys=keys, **own, **settings)
+        server.check(models, files=nodes.ray is None)
         kept = PageVotes(how.votes)
         with nodes.entered() as machines:
             server.run(lambda ballot: kept.add(**dict(ballot)), machines)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from redraft.errors import MissingExtra
+from redraft.errors import MissingExtra, RedraftError, one_line
 from redraft.jobs.counting import printable
 
 if TYPE_CHECKING:
@@ -125,7 +125,10 @@ def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
 
 @contextmanager
 def server_log(*, as_json: bool) -> Iterator[None]:
-    """Write the server's log to standard error: a line for each request, errors, and libraries' warnings."""
+    """Write the server's log to standard error: a line for each request, errors, and libraries' warnings.
+
+    With `as_json`, a `RedraftError` is logged, too, and ends the program.
+    """
     log, root = logging.getLogger("redraft.serve"), logging.getLogger()
     own, others = logging.StreamHandler(), logging.StreamHandler()
     others.setLevel(logging.WARNING)
@@ -137,6 +140,11 @@ def server_log(*, as_json: bool) -> Iterator[None]:
     log.propagate = False
     try:
         yield
+    except RedraftError as error:
+        if not as_json:
+            raise
+        log.log(logging.ERROR, one_line(error.message, error.hint))
+        raise SystemExit(error.exit_status) from error
     finally:
         log.level, log.propagate = before
         log.removeHandler(own)
