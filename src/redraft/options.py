@@ -296,7 +296,7 @@ A_HOOK = "a plain function of one argument, not an async one: on_event=print"
 """A description of the values that `on_event` accepts."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-"""The number format in which a transformers model computes, as torch names the format."""
+"""The data type in which a transformers model computes, by torch's name."""
 
 Device = Literal["cpu", "cuda", "mps"]
 """The device on which a local model computes, as torch names the device; mps is the GPU of a Mac."""

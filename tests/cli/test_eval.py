@@ -43,7 +43,7 @@ def test_the_score_and_the_chains() -> None:
         "answers    4 in out.jsonl",
     ]
     assert any(line.startswith("tokens     ") for line in lines)
-    assert "none: each run gives other answers (repeatable: --seed 0 --parallel 1)" in result.stdout
+    assert "none: answers differ between runs (repeatable: --seed 0 --parallel 1)" in result.stdout
     assert [passed(chain) for chain in chains()] == [[True], [False], [True], [True]]
     assert chains()[1].meta["reference"] == "1"
     said = "\n".join(shown(redraft("show", "out.jsonl")))

@@ -25,7 +25,7 @@ The bets follow the arcsine law (Krichevsky and Trofimov's mixture). If all valu
 most, but few of 64 evenly spaced bets would be large.
 """
 MIDDLING = special.betaincinv(3.0, 3.0, _PARTS)
-"""Bets for differences between strategies, mostly near 0.5. `BETS` would need a quarter more items."""
+"""Bets mostly near 0.5, for differences between strategies. `BETS` would need a quarter more items."""
 _HALVINGS = 30  # bisections of the interval that contains a bound, for a precision of 1e-9
 
 

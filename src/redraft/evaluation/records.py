@@ -21,7 +21,7 @@ def item_of(chain: Chain) -> str:
     """Return the id of a chain's item. All runs and turns of a question are one item.
 
     For a further sample of a record (`redraft eval --samples`), return the record's id. Otherwise, return the
-    chain's id. If the source record has a `question_id`, it replaces all after the last `/` in that id.
+    chain's id, in which the source record's `question_id`, if any, replaces all after the last `/`.
     """
     if of := chain.meta.get(SAMPLE_OF):
         return str(of)

@@ -68,7 +68,7 @@ class Estimate:
     high: float
 
     def times(self, factor: float) -> Estimate:
-        """Multiply the value and both ends, such as by 100 for per cent."""
+        """Multiply the value and both ends, for example by 100 for per cent."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
 
@@ -217,7 +217,7 @@ def change(
     """Estimate the mean change of scores, each between 0 and 1, paired by question.
 
     For the interval, two questions are added: one gains 1, and one loses 1. Otherwise, if one question of 30
-    gains and none loses, no resample would lose either, and the interval would begin at 0. Source: Bonett
+    gains and none loses, no resample contains a loss, and the interval begins at 0. Source: Bonett
     and Price, Journal of Educational and Behavioral Statistics 37 (2012), 479.
     """
     if not before:
@@ -269,7 +269,7 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAWS, seed: int = SEED) -> float:
-    """Return the two-sided p-value of the mean difference, by a test that swaps the values of pairs.
+    """Return the two-sided p-value of the mean difference, by a paired permutation test.
 
     The p-value is exact for pairs of 0 and 1 (McNemar's test) and for few pairs. Otherwise the p-value comes
     from random sign flips, and is `LEAST` if no flip was as extreme. With a NaN, the p-value is NaN.

@@ -1,7 +1,7 @@
 """Offer `ask` and `check` as tools of the Model Context Protocol (`redraft mcp`).
 
-Clients are not trusted with this machine, and may use only checks that compute on texts. The user who starts
-the server sets the model and all limits.
+Clients are not trusted with this machine, and may use only checks that name no file, program or model. The
+user who starts the server sets the model and all limits.
 """
 
 from __future__ import annotations

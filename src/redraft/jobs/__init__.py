@@ -1,6 +1,6 @@
 """Process many items, each exactly once, in runs that can be resumed and limited.
 
-Read `harness` first, which processes the items. `ledger` stores results and unfinished items, `provenance`
+Begin with `harness`, which processes the items. `ledger` stores results and unfinished items, `provenance`
 records an output's settings, `journal` stores paid replies, `limits` ends runs at limits, `signals` ends runs
 at Ctrl-C, and `progress` shows the progress of runs. No module depends on the kind of work.
 """

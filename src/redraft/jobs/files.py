@@ -124,7 +124,7 @@ def lock(handle: int, *, wait: bool = False, shared: bool = False) -> bool:
     A `shared` lock, for reading, excludes only exclusive locks.
 
     Returns:
-        False if another process holds the lock. True without a lock if the file system has no locks.
+        False if another process holds the lock, otherwise True, even if the file system has no locks.
     """
     with suppress(OSError):  # file systems without locks raise different errors
         try:

@@ -48,7 +48,7 @@ def key_of(asked: Any) -> str:
 
 
 def raw_key(key: str) -> str:
-    """Return the key of a batch's unparsed reply. Storing the parsed reply under `key` deletes it."""
+    """Return the key of a batch's raw reply, which is deleted when the parsed reply is stored under `key`."""
     return key_of(["batch", key])
 
 

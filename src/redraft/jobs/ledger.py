@@ -230,7 +230,7 @@ class Ledger(AbstractContextManager["Ledger"]):
 
 
 TIDIED_AT = 4 << 20
-"""Size in bytes at which finished items are removed from `OUT.unfinished.jsonl`, then at each doubling."""
+"""Size in bytes at which finished items leave `OUT.unfinished.jsonl`, and again whenever the size doubles."""
 
 _LONGEST = 64 << 20  # longest line in bytes that is read
 SYNCED_EVERY = 1.0  # seconds between two syncs. All streams wait during a sync.

@@ -41,7 +41,7 @@ def lacks_avx2() -> bool:
 
 
 def many_streams(has: Mapping[str, bool] | None) -> int:
-    """Return the fewest streams with which OpenVINO is faster. `has` is the result of `instructions()`."""
+    """Return the fewest streams with which OpenVINO beats llama.cpp. `has` comes from `instructions()`."""
     # OpenVINO's tokens per second divided by llama.cpp's, with the default model. On one thread with AVX-512
     # and VNNI: 0.9 with 1 stream, 2.0 with 4, 2.4 with 8. On two cores with only AVX2: 0.5 with 1 stream, 1.2
     # with 8 (24 answers, including OpenVINO's longer start), 1.7 with 12, 2.6 with 16.
@@ -108,7 +108,7 @@ def keep_few_kernels() -> None:
 
 
 def use_large_pages() -> None:
-    """Let torch allocate large tensors in large pages, unless the user has set this.
+    """Let torch allocate large tensors in huge pages, unless the user has set `THP_MEM_ALLOC_ENABLE`.
 
     Call this before torch is imported.
     """

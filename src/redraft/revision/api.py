@@ -425,8 +425,8 @@ def settled(
         once: Whether the answer must not be revised. The default is True if the options allow no revisions.
 
     Returns:
-        The options, and the prompt in the wordings of the adapters' training (`engines.learnt`). If there
-        are none, the base model answers. It revises only if revisions, checks or a critic were requested.
+        The options, and the prompt in the wordings of the adapters' training (`engines.learnt`). Without
+        wordings, the base model answers, and revises only if revisions, checks or a critic were requested.
     """
     drafts = options.mode == "best-of"  # the adapter writes them if it has learnt the task
     alone = drafts or (options.mode == "auto" and options.most_drafts == 1)
@@ -534,7 +534,7 @@ OF_TEXTS = {
     "additionalProperties": {"type": "string"},
     "minProperties": 1,
 }
-"""The schema if the answer must be JSON that contains given words: an array or object of strings."""
+"""The schema for JSON of any kind that must contain given words: an array or object of strings."""
 _BOUNDS = re.compile(r'"(?:enum|const|pattern|format|maxLength)"')
 
 

@@ -331,7 +331,7 @@ def _reads(call: Mapping[str, Any]) -> bool:
 
 
 def unread(steps: Sequence[Step], tools: Tables) -> Mapping[str, Any] | None:
-    """If the last step has one call, whose arguments are not JSON, return the called tool, otherwise None."""
+    """Return the tool of the last step's only call if the call's arguments are not JSON, otherwise None."""
     match steps[-1].tool_calls if steps else ():
         case (call,) if not _reads(call):
             return next((tool for tool in tools if _name_of(call) in _named([tool])), None)

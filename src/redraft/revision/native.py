@@ -224,7 +224,7 @@ def run(state: State) -> ops.Loop[Stop]:
     """Let the model write its chain. Return why the chain ended.
 
     The wordings in `Plan.exercises` are tried until the calculation in the feedback leads to the answer. If
-    none succeeds, or the prompt is unlike the training, the base model answers (not if there are checks).
+    none succeeds, or the prompt is unlike the training data, the base model answers, unless there are checks.
     """
     plan = state.plan
     asked = _with_system(plan.asked, plan.options.system)

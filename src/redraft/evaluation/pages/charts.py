@@ -1,4 +1,4 @@
-"""Draw line charts as SVG with Vega-Lite. Colours are variables of the page's stylesheet, light and dark."""
+"""Draw line charts as SVG with Vega-Lite. Colours are the page's CSS variables, for light and dark themes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fill the template of all reports: one HTML page that needs no other files, in light and dark.
+"""Fill the template of all reports: one self-contained HTML page, with a light and a dark theme.
 
 The texts of records may be hostile, so all texts are escaped. The Content-Security-Policy forbids all
 requests, and all scripts except redraft's scripts, which are listed by hash. Records to browse are JSON in a

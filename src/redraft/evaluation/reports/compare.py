@@ -243,7 +243,7 @@ class Comparison:
 
     @property
     def sums(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Two pairs (the model's, the opponent's sum of scores): for the model shown first, and second."""
+        """The model's and the opponent's sums of scores: with the model shown first, then second."""
         one, two, three, four = map(float, self.sample.sums[:4])
         return (one, two), (three, four)
 
@@ -359,7 +359,7 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """The agreement of two judges on the same answers. The order is the same, or random in all reviews."""
+    """The agreement of two judges on the same answers, in the same order unless all orders were random."""
 
     first: str
     second: str

@@ -1,4 +1,4 @@
-"""Answer the records of a task, and score the answers: into a file or in memory.
+"""Answer a task's records and score the answers, in a file or in memory.
 
 `evaluate_file` does the same as `redraft eval`, and can resume a stopped run. `evaluate` is for regression
 suites in Python. With the option `cache`, `evaluate` requests each reply only once.
@@ -105,7 +105,7 @@ class EvalRun(ScoredRun):
         if single and self.summary.revisions == 0 != told("max_revisions"):
             rows.append(("guides", "none, so no answer was revised (add --guided or --check)"))
         if told("seed") is None and told("temperature") != 0:
-            rows.append(("seed", "none: each run gives other answers (repeatable: --seed 0 --parallel 1)"))
+            rows.append(("seed", "none: answers differ between runs (repeatable: --seed 0 --parallel 1)"))
         return rows
 
     def end(self) -> None:

@@ -229,8 +229,8 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right or, without a task, passed all checks; None if unknown.
 
-    With a task but no best answer, return False. With neither, return False if an answer is an echo
-    (`Step.echo`), otherwise None. Without a task, return None if all answers are blank.
+    With a task but no best answer, return False. Without a task, return None if all answers are blank. With
+    neither a task nor a best answer, return False if an answer is an echo (`Step.echo`), otherwise None.
     """
     if truth_of(chain):
         return all_pass(results_of(chain))
@@ -263,7 +263,7 @@ def pass_at(counts: Mapping[str, tuple[int, int]], k: int) -> Estimate:
 
     Args:
         counts: The numbers of right answers and of all answers to each item.
-        k: The number of answers drawn. At least one should be right.
+        k: The number of answers drawn.
     """
     chances = [1 - math.comb(n - c, k) / math.comb(n, k) for c, n in counts.values() if n >= k]
     return mean(chances, bounds=SHARE) if chances else NOTHING

@@ -183,7 +183,7 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Return False for an echo (`Step.echo`), a blank text, or a `lost` text, which could only fail."""
+    """Return whether a step has an answer: a text that is not an echo (`Step.echo`), blank or `lost`."""
     return not step.echo and not is_blank(step.answer) and step.finish != "lost"
 
 
