@@ -248,7 +248,7 @@ class PlainOptions(OptionModel):
         "sampling temperature; 0 is greedy [0.7, or the server default]", SAMPLING, "T", ge=0, lt=100
     )
     top_p: float | None = option(
-        "nucleus sampling: probability to keep [1, or the server default]", SAMPLING, "P", gt=0, le=1
+        "nucleus sampling: probability mass kept [1, or the server default]", SAMPLING, "P", gt=0, le=1
     )
     max_tokens: int | None = option(
         "maximum new tokens in an answer or criticism; native mode: in a chain [2048, or the server default]",

@@ -70,7 +70,7 @@ field, and `chat_template` is a program."""
 _OF_TEMPLATE = "an object, in which enable_thinking is true or false, if given"
 
 _LEAST_P = 1e-6  # replaces a `top_p` of 0: only the likeliest token is kept
-_OF_TOP_P = "nucleus sampling: probability to keep"
+_OF_TOP_P = "nucleus sampling: probability mass kept"
 _TOP_P = {"type": "number", "minimum": 0, "maximum": 1, "description": _OF_TOP_P}
 _SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1, "description": "-1 for a random seed"}
 

@@ -68,7 +68,7 @@ class TaskFlags(options.ModelOption, options.ServerOptions, options.MachineOptio
         "sampling temperature; 0 is greedy [alpaca: 1, self-instruct: 0.7]", SAMPLING, "T", ge=0, lt=100
     )
     top_p: float | None = option(
-        "nucleus sampling: probability to keep [alpaca: 1, self-instruct: 0.5]", SAMPLING, "P", gt=0, le=1
+        "nucleus sampling: probability mass kept [alpaca: 1, self-instruct: 0.5]", SAMPLING, "P", gt=0, le=1
     )
     max_tokens: int | None = option(
         "maximum new tokens of a reply [alpaca: 3072, self-instruct: 1024]", SAMPLING, "N", **TOKENS
