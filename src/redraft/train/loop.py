@@ -213,7 +213,7 @@ class Loop:
         self.counts, self.signals = StepCounts(), Signals()
         self.stopped: int | None = None  # the signal that stops all processes, or None
         self.log = Log(self.folder, leads=bool(args.should_save), quiet=quiet)
-        self._divergence = Divergence(min(divergence_steps, self.steps // 3))
+        self._divergence = Divergence(min(divergence_steps, max(self.steps // 3, 3)))
         self._resumed: checkpoints.SavedCheckpoint | None = None
         self._losses: list[torch.Tensor] = []  # the losses of a step's batches
         self._grad_norm = math.nan
