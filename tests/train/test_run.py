@@ -342,7 +342,8 @@ def test_other_processes_say_nothing_twice(model: str, here: Path, monkeypatch: 
 def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
     said: list[str] = []
     assert with_loss(tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS), say=said.append, packed=True)
-    assert said == ["output_router_logits is ignored: the loss that balances experts is left out."] * asked
+    told = "output_router_logits is ignored: the load-balancing loss of experts is left out."
+    assert said == [told] * asked
 
 
 @pytest.mark.parametrize("packing", [False, True])

@@ -204,7 +204,7 @@ class TestFolder:
         [
             *((odd, f"{INDEX} has no weight_map.") for odd in (None, [], {}, "t", 3)),
             ({"t": PART, "u": "gone.safetensors"}, "lacks gone.safetensors: its index names 2 files, but 1"),
-            ({"t": PART, "u": PART}, f": the index says that 'u' is in {PART}, but it is not there."),
+            ({"t": PART, "u": PART}, f": the index says that 'u' is in {PART}, but that file lacks it."),
             ({"t": PART, "u": OTHER}, f"the tensor 't' is in {OTHER} and in {PART}"),
             ({"t": "a\0.safetensors"}, "lacks "),
             ({"t": "x" * 300 + ".safetensors"}, "lacks "),

@@ -3,8 +3,8 @@
 Only hidden states that predict a trained token go through the head, one slice at a time, and each slice's
 gradient is computed while the slice's logits are in memory. torch's `linear_cross_entropy` is not used. With
 torch 2.13 on a CPU (1,024 tokens, a head of 49,152 x 576), `linear_cross_entropy` took 2 to 16 times as long,
-and the bf16 sum was off by half a percent. If the head is not a plain matrix, or the model bounds or scales
-logits, the model's `forward` computes the logits: for a single row, only logits of trained tokens.
+and the bf16 sum was off by half a percent. If the head is not a plain matrix, or the model caps or scales
+logits, the model's `forward` computes them (for a single row, only at positions that predict trained tokens).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class RunOptions(OptionModel):
     optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = option(
         "optimizer that updates the weights", STEPS, default="adamw_torch_fused"
     )
-    weight_decay: float = option("weight decay, except of norms and biases", STEPS, default=0.0, ge=0)
+    weight_decay: float = option("weight decay, except for norms and biases", STEPS, default=0.0, ge=0)
     adam_beta1: float = option("decay of AdamW's first moment", STEPS, default=0.9, ge=0, lt=1)
     adam_beta2: float = option("decay of AdamW's second moment", STEPS, default=0.999, ge=0, lt=1)
     adam_epsilon: float = option("a value added to AdamW's denominator", STEPS, default=1e-8, ge=0)
@@ -95,7 +95,7 @@ class RunOptions(OptionModel):
         "seed for the order of records and all other randomness", STEPS, default=42, ge=0, le=2**32 - 1
     )
     activation_checkpointing: bool = option(
-        "compute activations twice to save memory, a fifth slower (also: --gradient_checkpointing)",
+        "recompute activations: less memory, a fifth slower (also: --gradient_checkpointing)",
         STEPS,
         default=False,
     )
@@ -217,8 +217,8 @@ were returned, a step of the default model took twice as long: activations (2,04
 larger than 2 MB, so memory was mapped anew each time, in small pages."""
 
 LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
-"""The default learning rates: for all weights as in SelFee, Alpaca and Vicuna, and ten times this rate for
-adapters (Schulman et al., "LoRA Without Regret", 2025)."""
+"""The default learning rates: for all weights, the rate of SelFee, Alpaca and Vicuna; for an adapter, ten
+times that rate (Schulman et al., "LoRA Without Regret", 2025)."""
 
 
 def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:
@@ -233,7 +233,7 @@ def help_records(options: type[RunOptions]) -> dict[str, list[tuple[str, str]]]:
 
 
 ROLLOUTS, JUDGING, ALGORITHM = "Rollouts", "Reward", "Algorithm"
-_ALL = "answers are drawn from all tokens, because the loss uses the probabilities of all"
+_ALL = "answers are drawn from all tokens, because the loss uses every token's probability"
 
 
 class PpoOptions(RunOptions):
@@ -287,7 +287,7 @@ class PpoOptions(RunOptions):
         "target KL of an answer, in nats; without it, the KL coefficient stays the same", ALGORITHM, gt=0
     )
     horizon: int = option(
-        "answers in which the KL coefficient changes by about 20 % at most", ALGORITHM, default=10_000, ge=1
+        "KL coefficient changes by about 20 % at most in this many answers", ALGORITHM, default=10_000, ge=1
     )
     gamma: float = option("discount factor of later rewards", ALGORITHM, default=1.0, ge=0, le=1)
     lam: float = option("lambda of generalised advantage estimation", ALGORITHM, default=0.95, ge=0, le=1)

@@ -44,7 +44,7 @@ _FILES = TOKENS, OFFSETS, NAMES = "tokens.bin", "offsets.bin", "names.bin"
 ABOUT = "prepared.json"
 FIRST = 5  # ids that a line of the report names
 
-_NO_LOSS = "which have no loss in this format or template (--format vicuna trains on all but tool calls)"
+_NO_LOSS = "unused in this format or template (--format vicuna trains on all, but accepts no tool calls)"
 _NESTED = "with feedback in the answer, so `redraft ask` shows the feedback (--format selfee separates it)"
 _ALL_REVISED = "whose first answer is revised; none is accepted, so the model may reject all answers"
 _REASONS = 20

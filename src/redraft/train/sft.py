@@ -81,7 +81,7 @@ def with_loss(model: PreTrainedModel | PeftModel, *, say: Say, packed: bool) -> 
     """Set up a model's loss and attention. Return whether several examples may be joined in one row."""
     bare = bare_of(model)
     if getattr(bare.config, "output_router_logits", False):
-        say("output_router_logits is ignored: the loss that balances experts is left out.")
+        say("output_router_logits is ignored: the load-balancing loss of experts is left out.")
     fuse(bare)
     return can_join(bare, say=say, needed=packed)
 

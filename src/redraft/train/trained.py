@@ -234,7 +234,7 @@ class Trained:
             (folder / CARD).write_text(self.card, "utf-8")
 
     def save_states(self, folder: Path) -> None:
-        """Save the states of optimizer, schedule and fp16's scale. With FSDP, also save the weights."""
+        """Save the states of optimizer, schedule and fp16 loss scaler. With FSDP, also save the weights."""
         states = {}
         if self.fsdp:
             one = (self.fsdp, self.accelerator)

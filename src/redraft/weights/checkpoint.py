@@ -138,7 +138,7 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
         metadata |= texts
     for name, file in weight_map.items():
         if name and (name not in tensors or tensors[name].file != file):
-            why = f"the index says that {name!r:.80} is in {file}, but it is not there"
+            why = f"the index says that {name!r:.80} is in {file}, but that file lacks it"
             raise ModelError(f"{folder}: {why}.", hint=header.AGAIN)
     return Checkpoint(path, folder, files, tensors, metadata)
 
@@ -226,8 +226,8 @@ def _indexed(path: Path) -> dict[str, str]:
     for name, file in weight_map.items():
         if not (isinstance(file, str) and PurePath(file).name == file and file.endswith(kind)):
             raise ModelError(
-                f"{path} says that {name!r:.80} is in {file!r:.80}, which is not a {kind} file beside it.",
-                hint="An index may only name files beside it. Get the model again from a source you trust.",
+                f"{path} assigns {name!r:.80} to {file!r:.80}, which is not the name of a {kind} file.",
+                hint="An index names only files in its folder. Get the model again from a source you trust.",
             )
     there = {file.name for file in path.parent.iterdir() if file.exists()} & {*weight_map.values()}
     if missing := sorted(set(weight_map.values()) - there):

@@ -2,7 +2,7 @@
 
 Torch's restricted loader maps the files into memory, but does not check the lengths of a zip file's records.
 This module checks that the length of each record fits the record's tensors. The checksums (CRC-32) are not
-read: reading would take a second pass over the weights, and torch can be configured to write no checksums.
+verified: that would take a second pass over the weights, and torch can be configured to write no checksums.
 Files written before torch 1.6 are not zip files, and are read whole.
 """
 
@@ -123,7 +123,7 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see above
         self.storages: dict[str, int] = {}  # bytes by record name
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the standard library's signature
-        """Return a class that does nothing. For torch's storages, `width` is an element's size in bytes."""
+        """Return a class that does nothing. Its `width` is the bytes per element of a torch storage."""
         return type("_Inert", (_Inert,), {"width": _WIDTHS.get(name, 1)})
 
     def persistent_load(self, pid: Any) -> _Inert:

@@ -72,14 +72,14 @@ def test_the_smallest_model(tmp_path: Path) -> None:
     [
         (BPE + b"\x0a\xff\xff\xff\xff\x0f", "a field at byte 10 is cut off: 0 of 4294967295 bytes are there"),
         (BPE + b"\x0a" + b"\xff" * 12, "has more than ten bytes"),
-        (BPE + b"\x0a", "not a sound SentencePiece model"),
+        (BPE + b"\x0a", "not a valid SentencePiece model"),
         (BPE + b"\x0b\x00", "unknown type 3"),
         (BPE + b"\x08\x01", "should be a text is a number"),
         (BPE + b"\x0a\x02\x10\x01", "should be a text is a number"),
-        (BPE + b"\x0a\x04\x12\x02ab", "not a sound SentencePiece model"),
-        (BPE + b"\x0a\x03\x0a\x01\xff", "not a sound SentencePiece model"),
+        (BPE + b"\x0a\x04\x12\x02ab", "not a valid SentencePiece model"),
+        (BPE + b"\x0a\x03\x0a\x01\xff", "not a valid SentencePiece model"),
         (b"\x12\x03\x1a\x01a", "should be a number is a text"),
-        (b"\x80", "not a sound SentencePiece model"),
+        (b"\x80", "not a valid SentencePiece model"),
         (b"", "the tokenizer has no tokens"),
     ],
 )

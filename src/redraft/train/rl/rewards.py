@@ -1,7 +1,7 @@
 """Judge answers by a reward, or by a weighted sum of rewards (docs/rlhf.md lists the kinds).
 
-A reward receives an answer as a record: the prompt, the answer (the best step), and further fields of the
-data in `meta`. A Python function may instead take the answer's text, with or without the prompt.
+A reward receives an answer as a record (a `Chain`): the prompt, the answer, and further fields of the data in
+`meta`. A Python function may instead take the answer's text, with or without the prompt.
 
 A reward that is not a finite number stops the run, because training on NaN would destroy the model.
 """

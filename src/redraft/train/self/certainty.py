@@ -22,10 +22,10 @@ from redraft.train.self import lessons
 from redraft.train.self.tasks.task import Task
 
 MOST_BROKEN = 0.02
-"""Revising may make at most this share of a task's answers wrong, before `threshold` adds `MARGIN`."""
+"""At the threshold without `MARGIN`, revising makes at most this share of a task's answers wrong."""
 EXERCISES = 100  # exercises per task. With fewer, one answer made wrong by chance would decide.
 MARGIN = 3
-"""Steps of 0.05 added to the threshold. On prompts in new wordings, critics are wrong but certain more often:
+"""Steps of 0.05 added to the threshold. On prompts in new wordings, critics are more often certain and wrong:
 a critic made 10 of 63 right answers wrong without the margin, and 1 with the margin (benchmarks/LOST.md)."""
 _STEPS = tuple(number / 20 for number in range(20))
 

@@ -32,7 +32,7 @@ class Outcome:
     Attributes:
         first: Whether answer 0 is right.
         final: Whether the chain's final answer is right.
-        judged: The verdict on answer 0, and whether the answer is right, as counts of 0 or 1.
+        judged: `Judged` of answer 0 alone, so every count is 0 or 1.
         unknown: The number of verdicts on answer 0 that neither accept nor reject.
         tokens: The number of generated tokens.
     """

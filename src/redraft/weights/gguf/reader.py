@@ -204,7 +204,7 @@ def adapter_faults(header: GGUFHeader) -> Iterator[str]:
             # The A of an embedding is stored with a row for each token.
             ranks = tensor.shape[0 if name.startswith("token_embd") else 1], partner.shape[0]
             if ranks[0] != ranks[1]:
-                yield f"the halves of {name[:-7]!r:.80} have rank {ranks[0]} and rank {ranks[1]}"
+                yield f"A and B of {name[:-7]!r:.80} have rank {ranks[0]} and rank {ranks[1]}"
 
 
 def _other_model(path: Path, model: Path, why: str) -> ModelError:

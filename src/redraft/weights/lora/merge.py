@@ -118,7 +118,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change)
 
     def part_embeddings(self) -> bool | None:
-        """Untie embeddings if the adapter needs it. Return True if untied, False if still tied, else None."""
+        """Untie embeddings if the adapter needs it. Return whether they are untied, or None if never tied."""
         source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
         tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
         if source is None or not tied:

@@ -1,7 +1,7 @@
 """Convert the tokenizer in a GGUF file's metadata to the files that transformers loads.
 
-The new tokenizer gives the same ids as llama.cpp, with three exceptions. Texts are normalised to NFC if the
-models with this pre-tokenizer do so, which llama.cpp never does. SentencePiece tokens of equal score, which
+The new tokenizer gives the same ids as llama.cpp, with three exceptions. It normalises texts to NFC if
+models with this pre-tokenizer do; llama.cpp never does. SentencePiece tokens of equal score, which
 llama.cpp merges from the left, are merged in order of id. The library `tokenizers` may merge the pieces on
 both sides of a byte that the vocabulary lacks. Unused rows of the vocabulary (`[PAD…]`) get no token.
 

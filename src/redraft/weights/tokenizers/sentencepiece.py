@@ -56,7 +56,7 @@ def read_sentencepiece(path: Path) -> SentencePiece:
     try:
         return _model(path, read_small(path))
     except (ValueError, IndexError, TypeError, struct.error) as error:
-        raise ModelError(f"{path} is not a sound SentencePiece model: {error}.", hint=AGAIN) from None
+        raise ModelError(f"{path} is not a valid SentencePiece model: {error}.", hint=AGAIN) from None
 
 
 def _model(path: Path, data: bytes) -> SentencePiece:

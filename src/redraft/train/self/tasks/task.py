@@ -1,8 +1,8 @@
 """Define a task: random prompts, right answers, and an exact check whose feedback shows the calculation.
 
-A small critic learns to recompute the answer in writing, to state both values, to compare the values in words
-("the same", "different"), and only then to give the verdict. When feedback had a tick in place of the
-calculation, a small model learnt to accept everything.
+A small critic learns to recompute the answer in writing, to state its result and the answer, to compare
+both in words ("the same", "different"), and only then to give the verdict. When feedback had a tick in place
+of the calculation, a small model learnt to accept everything.
 """
 
 from __future__ import annotations
