@@ -208,7 +208,7 @@ class TestFolder:
             ({"t": PART, "u": OTHER}, f"the tensor 't' is in {OTHER} and in {PART}"),
             ({"t": "a\0.safetensors"}, "lacks "),
             ({"t": "x" * 300 + ".safetensors"}, "lacks "),
-            *(({"t": odd}, f" says that 't' is in {odd!r}, which is not a .safetensors") for odd in OUTSIDE),
+            *(({"t": odd}, f" assigns 't' to {odd!r}, which is not the name of a") for odd in OUTSIDE),
         ],
     )
     def test_an_index_that_cannot_be(self, tmp_path: Path, weight_map: Any, says: str) -> None:
