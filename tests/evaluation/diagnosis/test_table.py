@@ -134,7 +134,7 @@ def test_one_answer_of_the_base_model_is_called_that_and_no_line_leads_from_it(t
     table = table_of(folder)
     assert "revise minus one answer of the base model " in str(table)
     assert " over one answer of the base model, for 100 tokens more" in "".join(sentences(table))
-    assert "m, t: in 40 of 40 prompts, the base model gave the single answer, an adapter" in str(table)
+    assert "m, t: in 40 of 40 prompts, the base model answered for `one`, an adapter" in str(table)
     assert "revise minus blind retry" not in str(table)
     drawn = {name: len(points) for name, points in series(table.cells[0]).items()}
     assert drawn == {"one answer of the base model": 1, "best of N": 2, "blind retry": 1, "revise": 1}

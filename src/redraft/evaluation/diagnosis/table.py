@@ -111,7 +111,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     yield from cut_off(point.mean.cut for point in curves.points)
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the base model wrote `one`, and an adapter the other answers: training may help."
+        yield f"{where}, the base model answered for `one`, an adapter for other ways: training may help."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} scores, but also told the model the wanted text. Guide revisions by another --check."
     own, told = (
