@@ -59,7 +59,7 @@ def test_an_edit_prints_what_differs_and_leaves_the_file(tmp_path: Path) -> None
     none = ask("--edit", file, "-c", "lacks:day", "-m", verbs.script("12 dollars each day."))
     assert "the model's new text still fails lacks:day.\n  To change words, quote" in none.stderr
     none = ask("--edit", file, "Use euros.", "--at", "12 dollars", "-m", verbs.script("12 dollars"))
-    assert "changed: the same text came back.\n  Quote the new text in the wish, as in" in none.stderr
+    assert "changed: the same text came back.\n  Quote the new text, as in" in none.stderr
     verbs.refused(ask("--edit", file, "Use euros.", "--at", "13 dollars"), "lacks the passage")
     verbs.refused(ask("--edit", file, "Use euros.", "--at", ""), "lacks the passage ''")
     file.write_text("A castle.\n12 dollars a day.")

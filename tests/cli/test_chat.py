@@ -146,7 +146,7 @@ def test_edit_changes_a_passage_alone_and_undo_takes_it_back() -> None:
 def test_an_edit_that_changes_nothing_keeps_the_turn() -> None:
     model = script("It is old.", "old")
     done = chat("Tower?\n/edit old -> older\n/save a.jsonl\n", "-m", model, "--max-revisions", "0")
-    said = "redraft: nothing was changed: the same text came back.\n  Quote the new text in the wish, as in"
+    said = "redraft: nothing was changed: the same text came back.\n  Quote the new text, as in"
     assert done.stderr.startswith(said)
     assert (done.exit_code, "->" in done.stderr, "place" in done.stderr) == (1, False, False)
     assert len(saved("a.jsonl")[0].steps) == 1

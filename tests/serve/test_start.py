@@ -175,4 +175,4 @@ def test_a_way_is_served_for_checks_of_requests_and_its_promise_watched_over_res
     assert found == [400, *[200] * 5, 5, 0, 400, *[200] * 5, 7, 1]
     Path("way.yaml").write_text(json.dumps({**way, "promise": {**promise, "watched": False}}))
     told = redraft("serve", "--recipe", "way.yaml", "--votes", "no/votes.jsonl").stderr
-    assert "way.yaml promises a share of right answers, but no check can count them." in told
+    assert "way.yaml promises a share of right answers, but no check tests the promise." in told

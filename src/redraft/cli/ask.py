@@ -146,7 +146,7 @@ def _has_piped() -> bool:
 
 
 def say_unchanged(chain: Chain, where: str) -> int:
-    """Print why an edit changed nothing; return 1. `where`: advice to name a passage; "" if one is named."""
+    """Print why an edit changed nothing; return 1. `where`: how to name a passage; "" if one is named."""
     failed = [each for each in chain.steps[-1].checks if not each.passed]
     placeless = [each.name for each in failed if not each.places]
     why = "; ".join({each["why"]: 1 for each in chain.unchanged})
@@ -154,7 +154,7 @@ def say_unchanged(chain: Chain, where: str) -> int:
     if chain.stop == "context":
         why, hint = "the context is full", "Give less text, or a longer context: --ctx N"
     elif not where:
-        hint = "Quote the new text in the wish, as in “59 EUR”."
+        hint = "Quote the new text, as in “59 EUR”."
     elif not why and chain.revisions:
         why = f"the model's new text still fails {', '.join(each.name for each in failed)}"
     elif not why and placeless:

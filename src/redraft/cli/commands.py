@@ -1,4 +1,4 @@
-"""The command line: all commands in one app. A command is imported for a call or for help."""
+"""The command line: all commands in one app. A command is imported only to run it or to show help."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def dedupe(
     ] = "exact",
     threshold: Annotated[
         float | None,
-        flag("X", "Least similarity of duplicates.  [rouge: above 0.7; minhash: 0.8]", min=0.1, max=1.0),
+        flag("X", "Minimum similarity of duplicates.  [rouge: above 0.7; minhash: 0.8]", min=0.1, max=1.0),
     ] = None,
     against: Annotated[
         list[Path] | None, setting("FILE", "Also drop duplicates of these records. Can be repeated.")
@@ -155,8 +155,8 @@ def decontaminate(
     """Drop the records that contain evaluation items.
 
     A record is dropped if it shares N consecutive words (--ngram) with an item's question, gold answer or
-    rationale, ignoring case and punctuation. A question of fewer than N words must occur as a whole, and of
-    fewer than 8 words as a whole turn. The file of --dropped lists the matching items and words.
+    rationale, ignoring case and punctuation. A question of fewer than N words must occur whole, and one of
+    fewer than 8 words must be a whole turn. The file of --dropped lists the matching items and words.
     """
     from redraft.data.decontaminate import decontaminate as decontaminated
 

@@ -43,10 +43,10 @@ def diagnose(
 
     With --tasks, each model answers each task in several ways, which are compared at equal tokens
     (docs/diagnose.md). The folder CHAINS gets the chains, table.json and index.html. The same command resumes
-    after any stop, and adds more models, tasks, ways or seeds to the folder. Without --tasks, table and page
-    of such a folder are made again. Revisions are guided by --check or, without it, by the tasks' own checks.
-    A limit ends the command with exit status 4. --choose way.yaml writes the best way to that file. Unless
-    --tasks is given too, CHAINS are then the tasks, and the folder is named 'way'. With --judge, a model
+    after any stop, and adds more models, tasks, ways or seeds to the folder. Without --tasks, its table
+    and page are made again. Revisions are guided by --check or, without it, by the tasks' own checks.
+    A limit ends the command with exit status 4. --choose way.yaml writes the best way to that file. With it,
+    but without --tasks, CHAINS are the tasks, and the folder is named 'way'. With --judge, a model
     compares the answers, so prompts need no checks. To recompute: redraft diagnose way.yaml --verify
 
     Ways: one (answer); revise (guided by checks); alone (revise by the model's own criticism); vote (by

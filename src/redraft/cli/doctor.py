@@ -15,7 +15,7 @@ _MARKS = {True: "ok", None: "-", False: "bad"}
 def doctor() -> None:
     """Show what is installed, what works, and what to type.
 
-    Looks at this machine only: no server is asked, and no key is shown. Exit status 2 if something is bad.
+    Looks at this machine only: no server is asked, and no key is shown. Exit status 2 if a line says bad.
     """
     from redraft.engines.installation import findings
     from redraft.engines.load import has_llamacpp

@@ -108,7 +108,7 @@ def notes(step: Step) -> list[Text]:
     places, tokens = counted(len(step.patch), "place"), counted(step.usage.completion_tokens, "new token")
     texts = [(f"Patched: {places}, {tokens}. The rest is unchanged.", "dim")] * bool(step.patch)
     if step.echo:
-        echo = "No answer: the text repeats prompt or feedback, only acknowledges, or replaces a tool call."
+        echo = "No answer: the text repeats or only acknowledges prompt or feedback, or replaces a tool call."
         texts.append((echo, "yellow"))
     texts += [("The answer repeats itself.", "yellow")] * (loop(step.answer) is not None)
     if step.finish != "stop":  # a cancelled chain's end says why

@@ -23,7 +23,7 @@ def report(
 
     Reviews (redraft judge A B) give the ratio of scores and the win rate, with 95 % intervals over questions.
     They also give wins and losses in both orders, and the influence of order and length on the judge. The
-    figures are for the model of the first --answers file or, without one, of the first review's answer 1.
+    figures are for the model of the first --answers file, or else for that of the first review's answer 1.
 
     Grades (redraft judge A) give the mean by model and judge. Chains (redraft answer, eval) give the share of
     right answers, revisions, stops and cost. Several files are compared record by record. All files have to
@@ -37,7 +37,7 @@ def report(
     found = describe(files, answers=answers or (), questions=questions)
     text = "\n".join(as_text(found.sections()))
     if html:
-        drawn = "95 % intervals, not corrected for several rows; from 20 questions on, by 10,000 resamples"
+        drawn = "95 % intervals, not corrected for multiple tests; from 20 questions on, by 10,000 resamples"
         pages = write_page(html, found, f"redraft {__version__} · {drawn}", force=force)
         text += "".join(f"\npage        {each}" for each in pages if str(html) != "-")
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else text, table=not as_json)

@@ -19,7 +19,7 @@ def run(
         list[str] | None, flag("NAME=VALUE", "Change a value of the recipe. Can be repeated.", "--set")
     ] = None,
     dry_run: Annotated[
-        bool, switch("Only print the plan, with hours, sizes and money.", "--dry-run")
+        bool, switch("Only print the plan, with hours, sizes and costs.", "--dry-run")
     ] = False,
 ) -> None:
     """Run the stages of a recipe, from data to report.

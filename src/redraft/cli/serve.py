@@ -50,7 +50,7 @@ def serve(
     """Serve models with an API like OpenAI's.
 
     Each --model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
-    feedback are reasoning_content, the final answer is content.
+    feedback are reasoning_content, and the final answer is content.
 
     Without keys, the server accepts connections only from this machine. After SIGTERM or Ctrl-C, the server
     finishes its requests and ends.
@@ -81,7 +81,7 @@ def serve(
 def _filled(given: Given) -> Settings:
     settings = fill_in(given)
     if settings.unwatched:
-        settings.tell(f"{settings.recipe} promises a share of right answers, but no check can count them.")
+        settings.tell(f"{settings.recipe} promises a share of right answers, but no check tests the promise.")
     brought = {"checks": ["words<=9"]} if settings.watch and not settings.get("check") else {}
     return replace(settings, stand_ins=brought)
 

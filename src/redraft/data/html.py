@@ -6,7 +6,7 @@ drawings are left out. Nothing is escaped, not even `2 * 3`, because models read
 
 Lists, quotes and tables are frames. A closed frame becomes a block of the enclosing frame. No tree is built.
 At most `DEPTH` frames are open, and deeper frames are flattened into the innermost open frame. So neither
-time nor text grows with the square of a hostile page's nesting. Invalid pages are parsed much as in browsers.
+time nor output grows quadratically with a page's nesting. Invalid pages are parsed much as in browsers.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ A part is a file or generated conversations. A hash of the seed, the part's name
 each record two numbers. From each part, the records with the smallest first numbers are taken. The output is
 sorted by the second numbers. So recipe and files decide the result, and the draws from parts are independent.
 
-The files are read once. Records that may be taken go to 128 scratch files by position in the output. Each
+The files are read once. Records that may be taken go to 128 scratch files by their second numbers. Each
 scratch file is sorted separately. Memory: one scratch file, about 80 bytes per output id, and 44 bytes per
-record taken from a part whose number of records is limited. Disk: a copy of the output, and records that were
-taken at first, but not in the end. A repeated id such as `train/0` becomes `train/0~2`.
+record taken from a part with a limited `count`. Disk: a copy of the output, and records that
+later records displaced. A repeated id such as `train/0` becomes `train/0~2`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
     file: str = option("the file's path, relative to the folder of the parts", default="")
-    name: str = option("the part's name in counts; also the data set of records that name none", default="")
+    name: str = option("the part's name in counts; also the data set of records without one", default="")
     count: Annotated[int | None, PlainValidator(_count)] = option(
         "number of records to take", what="a whole number above 0, or all"
     )

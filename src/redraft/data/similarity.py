@@ -181,7 +181,7 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> _Ints:
 
 
 def _sums(sets: Sets) -> Hashes:
-    """Return the sum of each set's mixed numbers, which are hashes, so that the sum identifies the set."""
+    """Return the sum of the hashed numbers of each set that is not empty. The sum identifies the set."""
     sums = [np.empty(0, np.uint64)]
     full = np.flatnonzero(sets.sizes)
     for part in _parts(sets.sizes[full], _PAIRS):

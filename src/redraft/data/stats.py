@@ -187,7 +187,7 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def score_in(feedback: Feedback) -> float | None:
-    """Return the score in a feedback's field. Without the field, return the score in the text, or None."""
+    """Return the feedback's field `score`. Without a number there, return the score in the text, or None."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
 
@@ -246,7 +246,7 @@ def describe(
 ) -> DataReport:
     """Describe files of any known shape. `count` returns a text's length in `unit`.
 
-    `read` is called with the size of each record in bytes. A damaged file raises if its first record is lost.
+    `read` is called with the size of each record in bytes. Raise if a file is damaged in its first record.
     """
     total, lines = DataSummary(), _read(paths, read)
     blocks = iter(lambda: tuple(islice(lines, _BLOCK)), ())

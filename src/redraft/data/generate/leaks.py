@@ -15,7 +15,7 @@ from redraft.chain.texts import is_refusal
 from redraft.data.texts import GOLD_LENGTH
 
 PART = 30
-"""Fewest characters of a quote from a longer text. In SelFee's chains, quotes this long are copied code."""
+"""Minimum characters in a quote from a longer text. In SelFee's chains, quotes this long are copied code."""
 
 
 class Marked(NamedTuple):

@@ -62,7 +62,7 @@ class TaskFlags(options.ModelOption, options.ServerOptions, options.MachineOptio
     )
     topic: str | None = option("ask only for tasks on this topic", _TASKS, "TEXT")
     similar: float = option(
-        "drop an instruction whose ROUGE-L to another exceeds this", _TASKS, "F", default=SIMILAR, ge=0, le=1
+        "drop an instruction if ROUGE-L with another exceeds this", _TASKS, "F", default=SIMILAR, ge=0, le=1
     )
     temperature: float | None = option(
         "sampling temperature; 0 is greedy [alpaca: 1, self-instruct: 0.7]", SAMPLING, "T", ge=0, lt=100

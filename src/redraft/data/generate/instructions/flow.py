@@ -58,7 +58,7 @@ class Teacher:
     limit: Callable[[], str] = str  # returns the limit that the run has reached, or an empty text
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> _Reply:
-        """Return the reply. It is empty if nothing is written, the call is refused, or `text` is too long.
+        """Return the reply: empty if the model writes nothing, the call is refused, or `text` is too long.
 
         `scope` is the id of a request, and affects the seed. So each request gets its own reply to a text.
 
