@@ -59,7 +59,7 @@ def readable(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Compile a pattern. Raise `BadPattern` if the pattern is invalid or too large, or the time is up."""
+    """Compile a pattern. Raise `BadPattern` if it is invalid or too large, or the time limit has passed."""
     if reason := late():
         raise BadPattern(f"{reason} to compile this pattern and the earlier ones")
     try:

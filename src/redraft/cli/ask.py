@@ -146,7 +146,7 @@ def _has_piped() -> bool:
 
 
 def say_unchanged(chain: Chain, where: str) -> int:
-    """Print why an edit changed nothing; return 1. `where`: how to name a passage; "" if one is named."""
+    """Print why an edit changed nothing; return 1. `where`: advice, or "" if a passage is named."""
     failed = [each for each in chain.steps[-1].checks if not each.passed]
     placeless = [each.name for each in failed if not each.places]
     why = "; ".join({each["why"]: 1 for each in chain.unchanged})

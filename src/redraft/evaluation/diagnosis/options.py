@@ -18,7 +18,7 @@ class DiagnoseOptions(SpendOptions, Flags):
     IN_RECIPES = Flags
 
     tasks: list[str] | None = option(
-        "answer these tasks: TASK:FILE, a file of prompts with checks, or add, dates …", WITH_TASKS, "TASK,…"
+        "answer these tasks: files of prompts with checks, TASK:FILE, exercises", WITH_TASKS, "TASK,…"
     )
     models: list[str] | None = option("models to compare; repeatable [--model]", WITH_TASKS, "MODEL,…")
     ways: str = option("answer in these ways", WITH_TASKS, "WAY,…", default="one,revise,alone,vote,best")

@@ -40,17 +40,17 @@ _MOST = 20  # differing figures to list
 _CHART, _WORDS = re.compile(r"<svg.*?</svg>", re.DOTALL), re.compile(r'>[^<>]+<|aria-label="[^"]*"')
 _HOW = """\
 Two ways are compared at the highest cost in {by} that both reach. If there is none, the row names both costs.
-Best of N and a vote draw more answers until they take as many new tokens as every other way, or until \
---samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises without \
-being told what failed.
-For one answer and a vote, the model only reads what the checks demand. For revise alone, it reads no \
-demands, so its first answers differ from those of the other ways. With --no-tell-checks, no way reads \
-demands. Only one answer and votes are compared with revise alone. The other ways use the guiding checks: \
+Best of N and a vote draw more answers until they take as many new tokens as the costliest other way, or \
+until --samples is reached. Best of N keeps the answer that passes the checks, and a blind retry revises \
+without being told what failed.
+For one answer and a vote, the model is told what the checks demand, but gets no feedback. For revise alone, \
+it is not told, so its first answers differ from those of the other ways. With --no-tell-checks, it is never \
+told. Only one answer and votes are compared with revise alone. The other ways use the guiding checks: \
 those of --check or else the task's own, which also score.
 Intervals are at 95 %, paired by prompt. "Open" means that these prompts do not show which way is better: \
 if the ways were equal, chance would make such a difference with the probability p. p is corrected for the \
 number of comparisons (Holm's procedure), once over all tasks and once within tasks. Intervals are not \
-corrected, so they may exclude 0 though the finding is open.""".splitlines()
+corrected, so they may exclude 0 although the finding is open.""".splitlines()
 _ENGINES = "The engines llamacpp and hf can be steered, and so can servers of vLLM, SGLang and llama.cpp."
 ALL = "all tasks"
 MODES = ("auto", "repair", "verified")

@@ -4,7 +4,7 @@ The matrices A and B of each module are written in float32, which rounds no valu
 scales each product B·A by one alpha for all modules, divided by the product's rank. If a module needs another
 scale, B is multiplied by (needed scale / llama.cpp's scale). For q and k, the rows of B are permuted.
 
-Modules saved whole and biases cannot be stored. The error then recommends `merge-lora`.
+Biases, and modules saved whole, cannot be stored. The error then recommends `merge-lora`.
 Format: llama.cpp, src/llama-adapter.cpp.
 """
 

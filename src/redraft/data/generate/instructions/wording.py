@@ -32,7 +32,7 @@ LEAST_WORDS, MOST_WORDS = 4, 150
 
 AFTER_TASKS = (f"\nTask {_LAST + 1}", f"\n{_LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
-"""Stop strings that begin more tasks or examples than requested."""
+"""Stop strings: the beginnings of tasks and examples beyond the requested number."""
 
 NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as in Alpaca
 
