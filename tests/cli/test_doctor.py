@@ -87,7 +87,7 @@ PLAIN = dict.fromkeys(WIDE, False) | {"AVX2": True}
         (None, "llamacpp openvino", True, "4 or more streams: it computes them as one batch", ""),
         (WIDE, "llamacpp", None, "llama.cpp; OpenVINO is faster for 4 or more streams", "'.[cpu]'"),
         (WIDE, "openvino", True, "OpenVINO", ""),
-        (WIDE, "llamacpp openvino gpu", True, "llama.cpp, whose build may use the GPU", ""),
+        (WIDE, "llamacpp openvino gpu", True, "llama.cpp, which uses the GPU if it was built for it", ""),
         (dict.fromkeys(WIDE, False), "llamacpp openvino", False, "the processor lacks AVX2", "http://host"),
         (WIDE, "", None, "no engine for GGUF files is installed", "'.[local]'"),
     ],

@@ -137,7 +137,7 @@ def test_a_folder_goes_before_the_name_of_a_recommended_model(here: Path) -> Non
 def test_what_is_no_reference(here: Path, ref: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_reference(ref)
-    found = "is not a known form or an existing file" if ref else "is empty"
+    found = "is neither a known form nor an existing file" if ref else "is empty"
     assert caught.value.message == f"the model reference {ref!r} {found}."
     assert caught.value.hint == f"The forms: {forms()}"
     assert " openai:model " in forms()

@@ -90,7 +90,7 @@ def engine_for(has: Mapping[str, bool] | None, *, llamacpp: bool, openvino: bool
     if not (llamacpp or openvino):
         return Finding("engine", None, "no engine for GGUF files is installed", install("local"))
     if gpu:
-        return Finding("engine", well=True, found="llama.cpp, whose build may use the GPU")
+        return Finding("engine", well=True, found="llama.cpp, which uses the GPU if it was built for it")
     if has and not has["AVX2"]:
         found = "the processor lacks AVX2, which llama.cpp and OpenVINO need: use a server"
         return Finding(

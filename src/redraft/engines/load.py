@@ -252,7 +252,7 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
         return ModelReference("gguf", str(path), adapters=adapters)
     if base and path.exists():
         raise UsageError(f"{base} is not a model: it does not end in .gguf.", hint=f"The forms: {forms()}")
-    found = "is not a known form or an existing file" if base else "is empty"
+    found = "is neither a known form nor an existing file" if base else "is empty"
     raise UsageError(f"the model reference {base!r} {found}.", hint=_meant(base))
 
 
@@ -600,7 +600,7 @@ def trained_on(adapter: Path) -> str:
 
 
 def with_gguf(ref: str, adapter: str) -> str:
-    """Add an adapter to `ref`. Return a reference that names GGUF files, such as `default-base+lora.gguf`."""
+    """Return `ref` plus an adapter as a reference to GGUF files, such as `default-base+lora.gguf`."""
     base, *added = ref.split("+")
     base = "default-base" if base in DEFAULTS else base if base.lower().endswith(".gguf") else "BASE.gguf"
     return "+".join((base, *(f"{each.rstrip('/').removesuffix('.gguf')}.gguf" for each in (*added, adapter))))

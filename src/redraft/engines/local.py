@@ -42,7 +42,7 @@ DEFAULT_CONTEXT = 4096
 
 SPARSE = 8
 """Maximum characters per token in common texts: English has four to five, code about three. If a text
-has more characters per token of the context, its beginning is encoded first: a huge text then fails early."""
+has more characters than this times the context, its beginning is encoded first: a huge text fails early."""
 
 _OPENS = 24  # tokens at a prompt's end in which its template may open a thought
 _CIRCLE = 60  # a thought is a loop if more than this many of its characters repeat earlier ones

@@ -32,7 +32,7 @@ CLOSE_SECONDS = 5.0
 TRIES = 5  # number of crashes in a row after which the error is raised
 
 PAUSE = 0.5
-"""Longest pause before the second restart in a row, in seconds; doubled for each further restart."""
+"""Upper limit of the pause before a second restart in a row, in seconds. Each further restart doubles it."""
 
 _log = logging.getLogger(__name__)
 
@@ -166,8 +166,8 @@ P = TypeVar("P", bound=ModelProcess)
 class KeptProcess(Generic[P]):
     """A model process that is restarted after a crash.
 
-    The first restart comes at once, later restarts come after growing pauses. From `TRIES` crashes in a row
-    on, calls raise the error until a pause is over. The first call after the pause tries one restart.
+    The first restart is immediate, and later restarts follow growing pauses. After `TRIES` crashes in a
+    row, calls raise the error until a pause is over. The first call after the pause tries one restart.
     """
 
     def __init__(self, child: P, settings: Mapping[str, Any]) -> None:

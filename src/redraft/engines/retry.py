@@ -173,7 +173,7 @@ when a server counts the last 60 s."""
 
 CATCH_UP = 0.5
 """Maximum idle time, in seconds, that waiting calls may make up for; below the 1.2 s of `SLACK`. A busy
-process starts each call a few ms late, which would otherwise cost a tenth of 100 calls a second."""
+process starts each call a few ms late, which would otherwise cut a rate of 100 calls a second by a tenth."""
 
 CUT = 0.7  # factor for the number of active requests after a 429, as in CUBIC (RFC 9438) for congestion
 LATEST = 50  # number of latest calls in the mean of tokens
@@ -187,7 +187,7 @@ class Schedule:
         self.free = 0.0
 
     def book(self, amount: float, now: float, catch_up: float = CATCH_UP) -> None:
-        """Reserve calls or tokens. Free a negative amount. Make up for at most `catch_up` idle seconds."""
+        """Reserve calls or tokens (negative: free them). Make up for at most `catch_up` idle seconds."""
         if self._seconds:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 

@@ -166,7 +166,7 @@ _CLOCK = r"(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}(?:\.[0-9]{1,9})?(?:Z|[+-](?:[0
 _HOURS = "T(?:0H(?:0M)?(?:0S)?|0M(?:0S)?|0S)"
 _PERIOD = f"^P(?:0W|{_HOURS}|0D(?:{_HOURS})?|(?:0Y|0M|0Y0M)(?:0D)?(?:{_HOURS})?)$".replace("0", "[0-9]{1,6}")
 _LIMITED = {"date": _DAY, "time": f"^{_CLOCK}$", "date-time": f"{_DAY[:-1]}T{_CLOCK}$", "duration": _PERIOD}
-"""Patterns instead of formats. llguidance's fractions of a second and numbers in durations have no end."""
+"""Patterns instead of formats. llguidance does not limit the digits in fractional seconds and durations."""
 
 _MOST = 2**53  # llguidance rounds larger bounds, and refuses bounds from 2^63 on
 _MOST_ITEMS = 10_000  # llguidance refuses 100,000
@@ -210,7 +210,7 @@ def _usable(pattern: str) -> bool:
     """Return whether llguidance accepts a pattern, with the same meaning as in the check.
 
     llguidance and pydantic read the syntax of Rust's `regex`. llguidance refuses word boundaries, and `^` and
-    `$` except at the ends. Sets (`[a&&b]`) and the flags m and x mean something else there: unusable, too.
+    `$` except at the ends. It reads sets (`[a&&b]`) and the flags m and x differently, so they are unusable.
     """
     if {"b", "B", "<", ">"} & set(_ESCAPE.findall(pattern)) or "{," in pattern:
         return False

@@ -137,7 +137,7 @@ def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
 @pytest.mark.parametrize(
     ("ref", "said"),
     [
-        ("model+x.gguf", "x.gguf is for llama.cpp.\n  Name the folder that the adapter was trained into"),
+        ("model+x.gguf", "x.gguf is for llama.cpp.\n  Name the folder that holds the trained adapter"),
         ("model+nowhere", "nowhere is not an adapter folder."),
         ("model+", "the part after + is not an adapter folder."),
         ("org/name+adapter", "redraft weights merge-lora org/name adapter -o FOLDER"),

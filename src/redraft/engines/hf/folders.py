@@ -38,7 +38,7 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
         if not (adapter / "adapter_config.json").is_file():
             found = "is for llama.cpp" if last.lower().endswith(".gguf") else "is not an adapter folder"
             message = f"{ref} cannot be used: {last or 'the part after +'} {found}."
-            hint = f"Name the folder that the adapter was trained into: {base}+FOLDER"
+            hint = f"Name the folder that holds the trained adapter: {base}+FOLDER"
             raise UsageError(message, hint=hint)
         return str(_merged(Path(_folder_for(base, cache, command)).expanduser(), adapter, cache, command))
     file = str(local_file(parse_reference(ref))) if ref in DEFAULTS else ref

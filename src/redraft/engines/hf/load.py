@@ -106,7 +106,7 @@ def check_tokenizer(folder: Path) -> None:
 def loading(
     what: str, *, hint: str | None = None, smaller: str = "Use a smaller model, or --gpu-layers 0."
 ) -> Iterator[None]:
-    """Turn every error in a `with` block into `ModelError`, except `RedraftError`."""
+    """Turn every error in a `with` block, except `RedraftError`, into `ModelError`."""
     try:
         yield
     except RedraftError:

@@ -164,7 +164,7 @@ class LlamaCppEngine(ProcessEngine[Child]):
 
         Args:
             adapters: GGUF files of LoRA adapters. Without `roles`, all are applied.
-            roles: For each role, the only adapters that are applied. They need not be in `adapters`.
+            roles: For each role, the adapters to apply, and no others. They need not be in `adapters`.
 
         Raises:
             UsageError: The model was trained for shorter contexts than `machine.ctx`.

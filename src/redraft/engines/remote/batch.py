@@ -45,10 +45,10 @@ PAUSE = 60.0  # default for the longest pause between two polls of a batch, in s
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
 """A batch is sent after this many seconds without a new request: `_MOMENT` if all chains wait for replies,
-else `_LULL`. A chain that does not wait runs checks, or uses a model without batches."""
+else `_LULL`. Other chains may be running checks, or using a model without batches."""
 
 _MORE = 1.25
-"""After a batch was too large, each good batch multiplies the limit of active requests by this factor."""
+"""After a batch was too large, each accepted batch multiplies the limit of active requests by this factor."""
 
 _AT_ONCE = 500  # lines of a result that are stored in one transaction
 

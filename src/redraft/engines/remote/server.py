@@ -267,7 +267,7 @@ class Server:
         return text
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a refused request. `path` is the request's path, or "" if known to exist."""
+        """Return the error for a refused request. An empty `path` means that the path is known to exist."""
         status, host, hint = refusal.status, self.host, None
         reason = self.clean(why_refused(refusal.complaint.message))
         key = f"the key from {self._key.source}" if self._key else ""

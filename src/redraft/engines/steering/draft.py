@@ -161,7 +161,7 @@ class Draft:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last line is an unfinished sentence that begins in this line."""
+        """Whether the last line begins a sentence and leaves it unfinished."""
         before, _, last = self.text.rpartition("\n")
         apart = before.rstrip()[-1:] in STOPS or before.endswith("\n")
         return apart and len(last.split()) > _TITLE and not _ENDED.search(last)

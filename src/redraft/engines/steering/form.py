@@ -157,7 +157,7 @@ class Form:
 
     @property
     def characters(self) -> Form:
-        """A form that only forbids characters: `without` (both cases if `case` is set); `"` if `quoted`."""
+        """A form that forbids only `without` (in both cases if `case` is set) and, if `quoted`, `"`."""
         cased = {case(char) for char in self.without for case in (str.upper, str.lower)} if self.case else ()
         return Form(without=self.without.union('"' * self.quoted, cased))
 

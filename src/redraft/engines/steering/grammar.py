@@ -1,6 +1,6 @@
 r"""Grammars for forbidden characters, regular expressions and JSON.
 
-`writer` handles words, sentences and required phrases, because models break words if a grammar counts.
+`writer` handles words, sentences and required phrases, because a counting grammar makes models break words.
 """
 
 from __future__ import annotations

@@ -509,7 +509,7 @@ class _Writer:
         """End the text at the last place where the model is likely to stop (or to write `closing`).
 
         If no place is likely, take the likeliest. Return False, and change nothing, if no place fits the form
-        and is likelier than `least`. With `enough`, the text before it must reach the form's lower limits.
+        and is likelier than `least`. With `enough`, the remaining text must reach the form's lower limits.
         """
         text, start, best, end = self.draft.text, max(begin, self.draft.sent), 0, self._dot
         places = [found.start() for found in re.finditer(r"(?<=\w)[ ,;:]", text)]

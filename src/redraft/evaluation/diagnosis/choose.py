@@ -104,7 +104,7 @@ class Race:
         return sorted(made, key=lambda way: (self.spent(way).tokens, way.place))
 
     def spent(self, way: Strategy) -> Spent:
-        """Return a strategy's mean score and costs over all answers. An unknown token count is infinite."""
+        """Return a strategy's mean score and costs over all answers. Unknown token counts become infinity."""
         mean = Spent.mean(run for runs in self.seen[way].values() for run in runs)
         return mean._replace(tokens=math.inf) if math.isnan(mean.tokens) else mean
 
@@ -158,7 +158,7 @@ class Race:
 
     @property
     def certain(self) -> bool:
-        """Whether a usable strategy is known that is less than `margin` behind each other usable strategy."""
+        """Whether a usable strategy keeps up with all others, as defined at the top of this module."""
         return bool(self._safe)
 
     @property

@@ -1,7 +1,7 @@
 """Compare strategies, such as revising and best of N, at equal tokens, seconds or money.
 
 Each size of a strategy, such as best of 4, is a point: mean score and mean cost over all seeds. Lines join
-the points to a curve. A position on a line stands for a random choice between the sizes at both ends, for
+the points into a curve. A position on a line stands for a random choice between the sizes at both ends, for
 each prompt. Two strategies are compared at the highest cost that both curves reach. Curves without a common
 cost cannot be compared at equal cost. All generated tokens count, including tokens of criticism.
 Costs vary by chance, often together with scores. So each item's score is moved along the line, from the
@@ -188,7 +188,7 @@ class Curves:
         return list(dict.fromkeys(point.way.kind for point in self.points))
 
     def last(self, kind: str) -> Point:
-        """Return, of the points of a kind of strategy, the point with the most answers per prompt."""
+        """Return the point with the most answers per prompt, among the points of a kind of strategy."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
@@ -199,7 +199,7 @@ class Curves:
 
     @property
     def trained(self) -> int:
-        """The number of items that the base model answered for `one`, but an adapter for another strategy."""
+        """The number of items that the base model answered in `one`, but an adapter in another strategy."""
         each = zip(*(point.spent for point in self.points if self.points[0].base), strict=True)
         return sum(any(other.base < one.base for other in rest) for one, *rest in each)
 
@@ -209,7 +209,7 @@ class Curves:
         return len(self.points[0].spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return a kind's points by cost. The point of `one` is put first if it is comparable and cheaper."""
+        """Return a kind's points by cost. The point of `one` comes first if comparable and the cheapest."""
         own = [point for point in self.points if point.way.kind == kind and not math.isnan(self.cost(point))]
         own.sort(key=self.cost)
         single = (one for one in self.points if one.way.kind == "plain" and not one.base and kind != "alone")
@@ -380,7 +380,7 @@ def verdict(versus: Sequence[Versus]) -> str:
         return f"Undecided: no other way can be compared at {equal}.{apart}"
     at = f"at {equal}" if all(each.basis == "equal" for each in beaten) else f"at equal or {less}"
     close = min(beaten, key=lambda each: each.decision.gain.value)
-    least = f"the closest of them ({close.other}) " * (len(beaten) > 1)
+    least = f"beating the closest of them ({close.other}) " * (len(beaten) > 1)
     gain = points_of(close.decision.gain)
     return f"Revise: {at} it does better than {_names(beaten)}, {least}by {gain}.{apart}"
 

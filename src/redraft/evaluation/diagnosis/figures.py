@@ -136,7 +136,7 @@ class Changes:
 
     @property
     def threshold(self) -> float:
-        """Right answers per wrong answer before the revision. If ECR/EIR is larger, revising gains."""
+        """Right answers per wrong answer before the revision. If ECR/EIR is larger, revising raises Acc."""
         return self.right / self.wrong if self.wrong else math.inf
 
     @cached_property

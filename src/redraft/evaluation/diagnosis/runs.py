@@ -123,12 +123,12 @@ class StrategyRuns:
                 return Ended(status, result.counts.limit, limits)
             limits = limits.after(result.spent, result.seconds)
         if told and number < len(runs):
-            why = "fewer drafts already took as many tokens as the ways without drafts"
+            why = "fewer drafts already took as many tokens as each way with one draft"
             self.plan.say(f"{len(runs) - number} of {len(runs)} runs are not needed: {why}.")
         return Ended(status, "", limits)
 
     def _fits(self, strategy: Strategy, seed: int) -> bool:
-        """Return False if fewer drafts already take as many tokens as the strategies without drafts."""
+        """Return False if a smaller size already took as many tokens as each strategy outside `SAMPLED`."""
         if strategy.kind not in SAMPLED:
             return True
         first = self.settings.get("seed") or 0

@@ -35,7 +35,7 @@ NAMES = {
 }
 """Maps kinds of strategies to names, in the order of tables. Unlisted kinds come last in tables."""
 SAMPLED = ("best-of", "vote", "early", "steered")
-"""The kinds with several drafts. They draw more until they take as many tokens as the costliest other one."""
+"""The kinds with several drafts, drawn until they take as many tokens as the costliest other kind."""
 
 
 @dataclass(frozen=True)

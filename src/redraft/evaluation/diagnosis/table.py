@@ -111,7 +111,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     yield from cut_off(point.mean.cut for point in curves.points)
     if curves.trained:
         where = f"in {curves.trained:,} of {counted(curves.items, 'prompt')}"
-        yield f"{where}, the base model answered for `one`, an adapter for other ways: training may help."
+        yield f"{where}, an adapter answered for other ways, but not for `one`: training may add gains."
     if name := leaked(runs.glob("seed-*/revise-*[0-9].jsonl")):
         yield f"{name} scores, but also told the model the wanted text. Guide revisions by another --check."
     own, told = (
@@ -126,7 +126,7 @@ def _remarks(curves: Curves, runs: Path) -> Iterator[str]:
     )
     if not curves.trained and (apart := sum(one.get(key, first) != first for key, first in alone.items())):
         where = f"in {apart:,} of {counted(len(alone), 'chain')}"
-        yield f"{where}, `alone` drafts other texts than `one`, which reads demands. Try --no-tell-checks."
+        yield f"{where}, drafts of `alone` and `one` differ: only `one` reads demands. Try --no-tell-checks."
     steered = [*runs.glob("seed-*/steered-*[0-9].jsonl")]
     if steered and not any(step.steered for f in steered for made in chains_of(f) for step in made.steps):
         yield f"nothing was steered, so `steered` equals best of N. {_ENGINES}"
@@ -165,7 +165,7 @@ def _comparisons(curves: Curves) -> Iterator[Versus]:
 
 
 def _of_one_model(curves: Curves, *kinds: str) -> Curves:
-    """Keep the items where the base model answered equally often for strategies of all `kinds`."""
+    """Keep the items that the base model answered equally often in all strategies of the given `kinds`."""
     answers = zip(*(point.spent for point in curves.points if point.way.kind in kinds), strict=True)
     same = [len({spent.base for spent in item}) == 1 for item in answers]
     points = (replace(each, spent=tuple(compress(each.spent, same)), base=False) for each in curves.points)
