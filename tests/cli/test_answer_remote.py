@@ -105,7 +105,7 @@ def test_a_run_goes_on_with_its_servers_in_another_order_and_one_that_is_down() 
         OUT.unlink()
         Path("out.jsonl.run.json").unlink()
         replayed = answer(f"{two.url}#m,{one.url}#m", *cache)
-        assert "20 texts reused and not paid again" in replayed.output, replayed.output
+        assert "20 texts reused and not paid for again" in replayed.output, replayed.output
         assert len(two.asked(CHAT)) == calls
         other = answer(f"{two.url}#m", *cache)
         assert other.exit_code == 2

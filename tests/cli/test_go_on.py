@@ -79,7 +79,7 @@ def test_a_client_that_is_stopped_three_times_asks_for_nothing_complete_again(mo
             again = redraft(*words(server, *more, "--limit-tokens", "1"))
             assert again.exit_code == 0, "no limit counts what is replayed"
             assert len(server.messages) == asked
-            said = f"cache      {NEEDED} texts reused and not paid again; this run paid for 0 new tokens\n"
+            said = f"cache      {NEEDED} texts reused and not paid for again; this run paid for 0 new tokens"
             assert said in again.stdout
 
 

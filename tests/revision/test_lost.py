@@ -129,7 +129,7 @@ class Own:
 @pytest.mark.parametrize(
     ("does", "said"),
     [
-        (lambda _: "lost", "returned 'lost' for a text that the check passes"),
+        (lambda _: "lost", "returned 'lost' for a text that passes the check"),
         (lambda _: 1 / 0, "crashed: test_lost.py"),
         (lambda _: sys.exit(3), "crashed: "),
         (lambda _: True, "returned True, not 'open' or 'lost'"),

@@ -87,7 +87,7 @@ def test_a_persons_wish_is_no_thought_of_the_model() -> None:
 def test_an_answer_that_time_left_unchecked_is_unmet() -> None:
     with served(both(ScriptedReply("Rain is wet", stall=60)), limits=ServerLimits(seconds=0.3)) as server:
         found = [server.post({"model": name}).json()["choices"][0] for name in ("short", "plain")]
-    said = ["The budget ended before the answer was checked."]
+    said = ["The budget ran out before the answer was checked."]
     assert [each.get("unmet") for each in found] == [said, None]
 
 
@@ -353,7 +353,7 @@ def test_an_answer_that_was_not_checked_fits_no_strict_schema() -> None:
     asked = Accepted(
         "m", (chain.prompt,), RevisionOptions(model=ScriptedEngine(["x"])), strict="json-schema:x"
     )
-    with pytest.raises(Refusal, match="the budget ended before it was checked"):
+    with pytest.raises(Refusal, match="the budget ran out before it was checked"):
         allowed(Finished(chain), asked)
 
 

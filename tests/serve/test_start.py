@@ -127,7 +127,7 @@ def test_a_model_that_is_down_is_no_model_that_does_not_exist() -> None:
     with pytest.raises(Refusal, match="the server of the model 'b' does not answer") as refused:
         models.within(lambda _: True).named("b")
     assert (refused.value.status, refused.value.code) == (HTTPStatus.SERVICE_UNAVAILABLE, "engine_down")
-    with pytest.raises(Refusal, match="You can use no model now"):
+    with pytest.raises(Refusal, match="No model is available to you now"):
         models.within(lambda name: name != "b").named("b")
 
 

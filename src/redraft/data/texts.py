@@ -51,7 +51,7 @@ GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: sho
 
 
 def leaking(chain: Chain) -> tuple[int, int]:
-    """Count the steps whose feedback quotes a gold answer, and how many of their answers contain none."""
+    """Count the steps whose feedback quotes a gold answer, and those whose own answer does not contain it."""
     golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [step for step in chain.steps if any(gold in step.criticism for gold in golds)]
     return len(told), sum(not any(gold in step.answer for gold in golds) for step in told)

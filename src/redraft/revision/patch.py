@@ -1,6 +1,6 @@
 """Revise only the part that failed: a sentence, item or line, or a value of a JSON object.
 
-The parts to rewrite come from checks (`CheckResult.places`) or from a person. The other text stays byte for
+The parts to rewrite come from checks (`CheckResult.places`) or from a person. Other text is kept byte for
 byte. An engine that can continue an answer (`EngineInfo.resumes`) continues the text before a part, without
 reading the text after the part. If a check ended the answer early, the engine continues from the fault. Any
 other engine sees the answer and its numbered faulty parts, and is asked for new parts or JSON values.
@@ -324,7 +324,7 @@ def _gap(answer: str, edit: Edit, begin: int, end: int) -> Gap | None:
 
 
 def _widened(answer: str, begin: int, end: int, *, narrow: bool) -> tuple[int, int]:
-    """Widen a word to its compound and enclosing marks. If `narrow`, cut "14 May" down to its only number."""
+    """Widen a word to its compound and enclosing marks. If `narrow`, reduce text such as "14 May" to "14"."""
     if answer[begin:end].isalpha():
         left = re.search(r"(?:[^\W\d_]+-)*\Z", answer[max(begin - 40, 0) : begin])
         right = re.compile(r"(?:-[^\W\d_]+)*").match(answer, end)

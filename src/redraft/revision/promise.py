@@ -73,7 +73,7 @@ class Promise(OptionModel):
     way: str = option("the name of the chosen way to answer", default="")
     right: float = option("the smallest share of right answers", default=..., ge=0, le=1)
     gain: float = option("the smallest gain over answering once", default=0.0, ge=-1, le=1)
-    harm: float = option("largest share of prompts that go from right to wrong", default=1.0, ge=0, le=1)
+    harm: float = option("largest share of answers that go from right to wrong", default=1.0, ge=0, le=1)
     tokens: float | None = option("the new tokens of an answer", ge=0)
     seconds: float | None = option("the seconds of an answer", default=None, ge=0)
     usd: float | None = option("the cost of an answer in USD", default=None, ge=0)

@@ -118,7 +118,7 @@ class Settings:
         return check_options({**self.arguments(), **self.stand_ins})
 
     def check(self, *, files: bool = True) -> None:
-        """Raise for faults that can be found before loading models. With `files`, model files must exist."""
+        """Raise `RedraftError` for faults found before loading. With `files`, model files must exist."""
         options = self.options()
         parse_checks(options.checks, judge=ScriptedEngine([""]) if options.judge else None)
         for reference in self.references().values() if files else ():
@@ -179,8 +179,8 @@ class Settings:
     ) -> Engine:
         """Open one model. Options such as `ctx` (`MachineOptions`) apply only to the writer's model.
 
-        If `engine` is not set, OpenVINO runs a GGUF file for `many_streams` or more streams, unless checks
-        steer the model.
+        If `engine` is not set and `parallel` is at least `many_streams()`, OpenVINO runs a GGUF file, unless
+        checks steer the model.
         """
         machine, reason, many = dict[str, Any](), "", parallel >= many_streams(instructions())
         if told := role == "model" and many and has_openvino() and not self.get("engine"):

@@ -41,7 +41,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ANSWERED = "answered_by"
 """The key in a chain's `meta` that says who wrote the answer, if the model has adapters for roles."""
 OWN = "own_steps"
-"""The key in a chain's `meta` for the number of steps that adapters wrote, from the first step on."""
+"""The key in a chain's `meta` for the number of leading steps that adapters wrote."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """The number of seeds that the chain to resume has used for its complete texts."""
+        """The number of seeds used for the complete texts of the chain to resume."""
         made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by in ("model", "both") for step in made]
         if self.exercises:  # adapters' texts use up no seed
@@ -268,7 +268,7 @@ class State:
 
     @property
     def holds(self) -> bool:
-        """Whether the adapters' feedback calculates correctly and arrives at the adapters' last answer."""
+        """Whether the calculation in the adapters' feedback is correct and ends with their last answer."""
         own = self.steps[: self.own] or [Step(answer="")]
         begun = max((index for index, step in enumerate(own) if step.fresh), default=0)
         led = own[-1].complete and f"so {own[-1].answer.strip()}, and" in own[begun].criticism

@@ -15,7 +15,7 @@ from redraft.revision.state import State
 
 STOP_OF_FINISH: dict[Finish, Stop] = {"max_tokens": "max_tokens", "context": "context"}
 STOP_OF_FINISH |= {"cancelled": "cancelled", "filtered": "ended", "error": "error"}
-"""Maps the finish of a cut last text to the stop of the chain."""
+"""Maps the finish of a chain's last text, if it was cut, to the chain's stop."""
 
 
 def spent(state: State, role: Role = "writer") -> bool:
@@ -67,7 +67,7 @@ def when_resumed(state: State) -> Stop | None:
 
 
 def after_draft(state: State, *, good: bool) -> Stop | None:
-    """Return why the chain ends after a draft, or None. A filtered or too long draft ends no chain."""
+    """Return why the chain ends after a draft. A draft filtered or cut at `max_tokens` does not end it."""
     if good:
         return "passed"
     cut = of_finish(state, state.steps[-1].finish)

@@ -42,7 +42,7 @@ class Watch:
             return False
         if not (await outcome_of(found, text.rstrip(), self._prompt)).passed:
             return True
-        ask_no_more(found, "prefix", "returned 'lost' for a text that the check passes")
+        ask_no_more(found, "prefix", "returned 'lost' for a text that passes the check")
         return False
 
 

@@ -157,7 +157,7 @@ def _edits(answer: str, place: Any) -> Iterator[Edit]:
 
 
 def _given(old: str, wish: str, *, string: bool) -> str:
-    """Return the text that the wish quotes, or the wish if it is the old text with other numbers, or ""."""
+    """Return the text that `wish` quotes, `wish` if it differs from `old` only in its numbers, or ""."""
     if quoted := _QUOTED.fullmatch(wish):
         said = json.dumps(quoted[1], ensure_ascii=False)[1:-1] if string else quoted[1]
         new = f"{old[0]}{said}{old[-1]}" if _QUOTED.fullmatch(old) else said

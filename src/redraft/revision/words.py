@@ -17,7 +17,7 @@ _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4  # smallest share of common words for a diff. Below it, the new text reads better whole.
 COMPARABLE, MOST_PAIRS = 100_000, 10_000_000
 """Texts are compared only if they have at most `MOST_PAIRS` pairs of words, and at most `COMPARABLE` of these
-are equal. More take over half a second. Two answers of 2,000 English words have some 80,000 equal pairs."""
+are equal. More pairs take over 0.5 s. Two answers of 2,000 English words have some 80,000 equal pairs."""
 ISLAND = 2  # fewest words in a row that count as common
 VERDICTS: dict[Verdict, str] = {"accept": "accepted", "revise": "needs revision", "unknown": "no verdict"}
 STOPS = {

@@ -59,7 +59,7 @@ class Metrics(Collector):
             "redraft_engine_restarts", "Restarts of model processes", labels=["engine"]
         )
         trouble = GaugeMetricFamily(
-            "redraft_engine_trouble", "1 while a process restarts or a server is avoided", labels=["engine"]
+            "redraft_engine_trouble", "1 while a process restarts or a server fails", labels=["engine"]
         )
         for name, health in self._models.watched().items():
             restarts.add_metric([name], health.restarts)

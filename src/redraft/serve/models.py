@@ -122,6 +122,6 @@ class Models:
         if name in self.down:
             raise unavailable("engine_down", f"the server of the model {name!r:.100} does not answer.")
         near = nearest(name, found) or nearest(name.removesuffix("-revise"), found)
-        hint = near or (f"Models: {', '.join(found)}" if found else "You can use no model now.")
+        hint = near or (f"Models: {', '.join(found)}" if found else "No model is available to you now.")
         message = f"the model {name!r:.100} does not exist. {hint}"
         raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param=param)

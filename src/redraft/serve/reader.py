@@ -121,7 +121,7 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def counted(body: bytes, signs: bytes, most: int) -> int:
-    """Count the `signs` in JSON. Signs inside strings are not counted if the count would exceed `most`."""
+    """Count the bytes `signs` in JSON. If there are more than `most`, leave out those inside strings."""
     if (found := sum(map(body.count, signs))) <= most:
         return found
     # With only unescaped quotes and signs left, every other piece between quotes is a string.

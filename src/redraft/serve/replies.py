@@ -253,7 +253,7 @@ def _unmet(chain: Chain, *, checked: bool) -> list[str]:
     step = _final(chain)
     late = chain.stop != "tool_calls" if step.tool_calls else checked and chain.stop == "budget"
     if late and not step.checks:
-        return [f"The budget ended before the {'call' if step.tool_calls else 'answer'} was checked."]
+        return [f"The budget ran out before the {'call' if step.tool_calls else 'answer'} was checked."]
     failed = [check.message for check in step.checks if not check.passed]
     return [*dict.fromkeys((*failed, *(each["wish"] for each in chain.unchanged)))]
 
@@ -292,7 +292,7 @@ def allowed(event: Event, asked: Accepted) -> Event | None:
         if asked.strict and step.finish in ("stop", "lost") and not step.tool_calls:
             judged = next((each for each in step.checks if each.name == asked.strict), None)
             if judged is None or not judged.passed:
-                why = judged.message if judged else "the budget ended before it was checked."
+                why = judged.message if judged else "the budget ran out before it was checked."
                 message = f"the answer does not fit the schema: {why}"
                 raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "schema_failed", message)
     return None if asked.withheld and isinstance(event, Text | Thought | DraftDone | StepDone) else event

@@ -69,7 +69,7 @@ class Server:
     replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def check(self, file: Path | None, *, files: bool) -> None:
-        """Raise for faults that can be found before loading. With `files`, files of models must exist."""
+        """Raise `RedraftError` for faults found before loading. With `files`, files of models must exist."""
         for name, _, settings in self.models:
             try:
                 settings.check(files=files)
@@ -145,7 +145,7 @@ class Server:
         names = " and ".join(filter(None, [", ".join(served[:-1]), served[-1]]))
         self._say(f"serving {names} at {address}v1", f"The page: {address}" if self.page else None)
         for health in filter(attrgetter("trouble"), offered.watched().values()):
-            _log.warning("a model is perhaps unable to answer: %s", health.trouble)
+            _log.warning("a model may be unable to answer: %s", health.trouble)
         if self.keys:
             self.keys.expect((*served, *down))
 
@@ -170,7 +170,7 @@ class Opening:
     _names: set[str] = field(default_factory=set)
 
     async def open(self, name: str | None, behind: str, settings: Settings, **more: Any) -> Model:
-        """Open a model. Its name is `name`, or else from the reference or engine, and ends with `behind`."""
+        """Open a model. Its name is `name` or comes from the reference or engine, and ends with `behind`."""
         steered = any(each.get("steer") is not False for *_, each in self.models)
         because = "the checks of requests may steer it" if steered else ""
         options = settings.options()
@@ -212,7 +212,7 @@ class ModelKeys(Flags):
     think_tags: bool = option("whether a chat's content begins with thoughts, in <think> tags", default=False)
 
     def of_replies(self, where: str, settings: Settings) -> dict[str, Any]:
-        """Return `withheld` and `think_tags`. Raise `UsageError` if a key does not fit the settings."""
+        """Return `withheld` and `think_tags`. Raise `UsageError` if a key of the models' file is wrong."""
         own = {name for one in (ChatRequest, CompletionRequest, ResponseRequest) for name in one.model_fields}
         if wrong := sorted(own.intersection(self.server_fields) - SAMPLING_FIELDS):
             message = f"{where}server_fields has {wrong[0]!r}, which redraft does not pass on."

@@ -1,8 +1,8 @@
 """Separate the examples of a packed row: a token attends only to tokens of the same example.
 
 Positions restart at 0 with each example, but this does not separate examples: in transformers' attention with
-a cache, an example also attends to earlier examples (logits differed by 0.6). On a GPU in 16 bits, a call of
-torch's variable-length flash attention computes all examples. Elsewhere, a loop computes example by example.
+a cache, an example also attends to earlier examples (logits differed by 0.6). On a GPU in 16 bits, one call
+of torch's variable-length flash attention computes all examples. Elsewhere, a loop computes them one by one.
 Unpacked rows use `sdpa`. Models with linear attention, chunked attention or attention sinks are refused.
 """
 

@@ -21,7 +21,7 @@ STRETCH = 20  # the number of steps in a mean loss
 BEGINNING = 3  # the number of steps in the first mean, so that a run can be stopped early
 
 SEARCH = 25
-"""In fp16, this many steps in a row may have non-finite gradients while a loss scale is searched. The scale
+"""In fp16, this many steps in a row may have non-finite gradients while the loss scale adapts. The scale
 starts at 2^16 and halves each time. After 25 steps, the scale is below 1, so the fault is elsewhere."""
 
 _NAMED = 8  # maximum records named in a message

@@ -100,7 +100,7 @@ def test_replies_are_paid_for_once() -> None:
     assert generate(["A bird.", GOOD]).exit_code == 0
     first = chains()
     Path("out.jsonl").unlink()
-    assert "2 texts reused and not paid again" in generate([]).output
+    assert "2 texts reused and not paid for again" in generate([]).output
     assert [chain.answer for chain in chains()] == [chain.answer for chain in first] == ["A bird."]
 
 

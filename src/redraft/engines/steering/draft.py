@@ -247,7 +247,7 @@ def marked(text: str, *, capitals: bool, count: int) -> str:
 def segment_of(text: str, begin: int, end: int, *, led: bool = True) -> tuple[int, int]:
     """Return the begin and end of the sentence, list item, line or table cell around a range.
 
-    A marker, such as `-` or `#`, is left out. With `led`, the first word of a line is left out, too.
+    A marker, such as `-` or `#`, is left out. With `led`, so is a line's first word before the range.
     """
     start, stop = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     stop = max(len(text[: None if stop < 0 else stop].rstrip()), end)

@@ -331,7 +331,7 @@ class AnswerRun:
             price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
             how = ", estimated" if spent.estimated else ""
             paid = f"this run paid for {counted(spent.tokens, 'new token')}{price}{how}"
-            text = f"{counted(spent.replayed, 'text')} reused and not paid again; {paid}"
+            text = f"{counted(spent.replayed, 'text')} reused and not paid for again; {paid}"
             rows.append(("cache" if self.plan.cache else "journal", text))
         return FileResult(job, rows + job.pace(), summary, self.must_pass)
 

@@ -144,7 +144,7 @@ class RunPlan:
         )
 
     def holds(self, record_id: str) -> bool:
-        """Return whether this run has to do a record. A share has to do only some records."""
+        """Return whether a record belongs to this run. A share of a job has only some of the records."""
         return self.share is None or self.share.holds(record_id)
 
     def say(self, message: str) -> None:

@@ -283,7 +283,7 @@ _LARGEST = 1 << 16  # bytes of a vote: four for each character of a note, and ro
 
 
 def run_booth(booth: Booth, port: int, say: Callable[[str], None]) -> None:
-    """Serve the page of `redraft vote` to this machine until a signal. `say` gets the address and its key."""
+    """Serve the page of `redraft vote` to this machine until a signal. `say` gets the URL with the key."""
     key, gate = secrets.token_urlsafe(24), Gate(1, _AT_ONCE)
     keys = Keys.once(key)
 

@@ -90,7 +90,7 @@ class Rewards:
     parts: Mapping[str, tuple[float, Reward]]  # weights and rewards, by the values of `--reward`
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
-        """For each answer, map the values of `--reward` to weighted rewards."""
+        """Return, for each answer, the weighted score of each reward, by its text in `--reward`."""
         found = await together([reward(chains) for _, reward in self.parts.values()])
         weights = [weight for weight, _ in self.parts.values()]
         return [

@@ -91,7 +91,7 @@ class Start:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """A hash of the adapters, and the names of the earlier run's tasks, for the new run's record."""
+        """For the new run's record: a hash of the adapters, and the names of the earlier tasks."""
         made = fingerprint([self.answers, self.critic])
         return {"sha256": made["sha256"], "learnt": [task.name for task in self.learnt]}
 
