@@ -98,6 +98,12 @@ def test_a_task_gives_its_prompt_its_reference_and_the_rest(
     assert repr(record) == before
 
 
+def test_a_text_beside_a_prompt_is_its_input() -> None:
+    for text, said in ("Zoë", "Zoë"), (None, ""), (["Zoë"], ""):
+        record = {"id": "a", "prompt": "Repeat it.", "input": text}
+        assert chain_of(record, "f:1").prompt == Prompt(instruction="Repeat it.", input=said)
+
+
 def test_a_training_chain() -> None:
     chain = chain_of(
         {

@@ -90,7 +90,8 @@ def _turns(fields: Fields) -> Chain:
 def _prompt(fields: Fields) -> Chain:
     value = fields.rest["prompt"]
     if not isinstance(value, dict):
-        return task(fields.text("prompt"), fields.text_or("canonical_solution") or None)
+        given = fields.text("input") if isinstance(fields.rest.get("input"), str) else ""
+        return task(fields.text("prompt"), fields.text_or("canonical_solution") or None, given)
     fields.rest.pop("prompt")
     try:
         return Chain(prompt=Prompt.model_validate(value))
