@@ -48,7 +48,7 @@ class AllOf(_Group):
 
     @property
     def form(self) -> Form | None:
-        """A `Form` that steers a model to pass all parts or, if forms conflict, the earlier parts."""
+        """A `Form` that steers a model to pass all parts or, if they conflict, the earlier parts."""
         form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
         return form
 

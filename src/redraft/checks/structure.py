@@ -37,7 +37,7 @@ class Json:
 
     @property
     def schema(self) -> Schema:
-        """A schema of any object or list. Bare numbers and words do not fit it."""
+        """A schema of any object or list, but no bare number or word."""
         return {"type": ["object", "array"]}
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
