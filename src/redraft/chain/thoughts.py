@@ -65,7 +65,7 @@ class Tags(NamedTuple):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """Possible control tokens in the tags of the chat template. Decoding must keep these tokens."""
+        """Parts of the thought tags that may be control tokens, which decoding must keep."""
         return tuple(dict.fromkeys(found[0] for tag in self.written for found in _TOKEN.finditer(tag)))
 
     @property

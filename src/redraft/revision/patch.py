@@ -86,7 +86,7 @@ class Edit:
 
 
 def faults_of(result: CheckResult, step: Step, before: str) -> list[tuple[int, int]]:
-    """Return the character ranges of faults in the step's patch, except words that `before` contains too."""
+    """Return the ranges of faults in the step's patch. Leave out a word that `before` contains, too."""
     spans = [json_reading.characters_of(step.answer, each) for each in result.places * (not result.passed)]
     own = [json_reading.characters_of(step.answer, each) for each in step.patch]
     mine = [span for span in spans if span and any(each and _touch(span, each) for each in own)]

@@ -46,7 +46,7 @@ class Bounds(NamedTuple):
 
     @classmethod
     def read(cls, text: str, name: str, *, lowest: int = 1) -> Bounds:
-        """Parse a flag's value. Raise `UsageError` if it is invalid, begins below `lowest`, or ends at 0."""
+        """Parse a range, `2-8`. Raise `UsageError` if it is wrong, begins below `lowest` or ends at 0."""
         found = _RANGE.fullmatch(text)
         least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if not (lowest <= least <= most and most):
